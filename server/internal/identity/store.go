@@ -1,0 +1,36 @@
+// Package identity binds devices to users: enrolment links, SCEP challenges, device certificates and the enrolments that
+// speak with them.
+package identity
+
+import (
+	"context"
+	"time"
+
+	"github.com/waxseal/waxseal/server/internal/model"
+)
+
+// Store is what identity needs of the database. Every method is one transaction, durable on return.
+type Store interface {
+	CreateLink(ctx context.Context, l model.Link, audit model.AuditEntry) error
+	// LinkByToken finds a link by the hash of its token, spent and expired ones too; model.ErrNotFound.
+	LinkByToken(ctx context.Context, tokenHash string) (model.Link, error)
+	CreateChallenge(ctx context.Context, c model.Challenge) error
+	// Redeem binds a challenge to the key of its first request and creates the identity job in the same transaction.
+	// The same key again returns the stored challenge (with the answer, once there) and changes nothing. model.ErrNotFound: no such
+	// challenge; model.ErrExpired: challenge or link too old; model.ErrSpent: another key, or the link was spent by another challenge.
+	Redeem(ctx context.Context, challengeHash, keySHA256 string, job model.Job, now time.Time) (model.Challenge, error)
+	// ChallengeByHash reads one.
+	ChallengeByHash(ctx context.Context, hash string) (model.Challenge, error)
+	// EnrolmentByCertificate finds the enrolment bound to a certificate; model.ErrNotFound.
+	EnrolmentByCertificate(ctx context.Context, certSHA256 string) (model.Enrolment, error)
+	// Authenticate binds the enrolment to the device that speaks, creating or reusing the device row (same user, platform and
+	// external id); other enrolments of that device and channel end; a device of another user with the external id becomes
+	// left (unconfirmed) and its issued certificates go by their RevokeOn unenroll. Documents, commands and inventory of the new
+	// enrolment start empty. The same external id again only updates the device's facts. model.ErrConflict: the enrolment is bound to another external id.
+	Authenticate(ctx context.Context, enrolmentID string, d model.Device, audit model.AuditEntry) (model.Enrolment, error)
+	// TokenUpdate stores push values and makes the enrolment active and dirty; idempotent.
+	TokenUpdate(ctx context.Context, enrolmentID string, token []byte, magic, topic string, mustReenroll bool, now time.Time) error
+	// CheckOut ends the enrolment: device left with the given removal, issued certificates removed or, by RevokeOn, revoking with
+	// a revoke job each, sealed issued keys deleted, payloads and open jobs dropped. Idempotent.
+	CheckOut(ctx context.Context, enrolmentID string, removal model.Removal, event string, now time.Time, audit model.AuditEntry) error
+}
