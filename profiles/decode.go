@@ -102,13 +102,27 @@ func decodeTree(n *node, index int, source *Source) (Object, Faults) {
 	}
 	text := func(name string) string { s, _ := n.field(name).text(); return s }
 	o.APIVersion, o.Kind, o.Name = text("apiVersion"), Kind(text("kind")), text("name")
-	d := decoder{newReport(&o, index)}
+	d := decoder{newReport(&o, index), map[string]bool{}}
 	d.envelope(n, &o)
+	for field := range d.failed {
+		if source != nil {
+			source.Report(field)
+		}
+	}
 	return o, d.faults
 }
 
 // decoder walks a tree along the Go types and reports every place where they differ.
-type decoder struct{ *report }
+type decoder struct {
+	*report
+	failed map[string]bool // fields with a fault
+}
+
+// fault records a fault and the field that has it.
+func (d decoder) fault(field, format string, args ...any) {
+	d.failed[field] = true
+	d.report.fault(field, format, args...)
+}
 
 // envelope decodes what all kinds share and hands the spec on.
 func (d decoder) envelope(n *node, o *Object) {
@@ -124,6 +138,7 @@ func (d decoder) envelope(n *node, o *Object) {
 	}
 	o.Spec = newSpec(o.Kind)
 	if o.Spec == nil {
+		d.failed["kind"] = true
 		oneOf(d.report, "kind", o.Kind, Kinds()...)
 		return
 	}

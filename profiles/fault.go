@@ -52,6 +52,16 @@ type Source struct {
 	Start Position
 	// Fields are the places of the fields, by path as in "spec.include[0].user".
 	Fields map[string]Position
+	// Reported are the fields that had a fault while the file was read; Check does not repeat it in other words.
+	Reported map[string]bool
+}
+
+// Report notes that a field has a fault already.
+func (s *Source) Report(field string) {
+	if s.Reported == nil {
+		s.Reported = map[string]bool{}
+	}
+	s.Reported[field] = true
 }
 
 // Locate is "file:line:column" of a field, or of the nearest enclosing field that was written.
@@ -110,6 +120,9 @@ func (r *report) path(field string) string {
 
 // fault records that a field is wrong.
 func (r *report) fault(field, format string, args ...any) {
+	if r.source != nil && r.source.Reported[field] {
+		return
+	}
 	r.faults = append(r.faults, Fault{r.path(field), fmt.Sprintf(format, args...)})
 }
 

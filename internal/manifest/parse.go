@@ -1,0 +1,290 @@
+package manifest
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/lexer"
+	"github.com/goccy/go-yaml/parser"
+	"github.com/goccy/go-yaml/token"
+
+	"github.com/waxseal/waxseal/profiles"
+)
+
+// Nesting bounds. The format needs 7 levels; the YAML parser calls itself for each level, and every level of block
+// style takes at least one column.
+const (
+	maxFlowDepth   = 32
+	maxBlockColumn = 256
+)
+
+// document is one YAML document as JSON, with the place of each field.
+type document struct {
+	json   []byte
+	start  profiles.Position
+	fields map[string]profiles.Position
+}
+
+// syntaxError is text that cannot be read as the YAML we accept.
+type syntaxError struct {
+	at      profiles.Position
+	message string
+}
+
+func (e *syntaxError) Error() string { return e.message }
+
+func syntaxAt(t *token.Token, format string, args ...any) error {
+	return &syntaxError{position(t), fmt.Sprintf(format, args...)}
+}
+
+func position(t *token.Token) profiles.Position {
+	if t == nil || t.Position == nil {
+		return profiles.Position{Line: 1, Column: 1}
+	}
+	return profiles.Position{Line: t.Position.Line, Column: t.Position.Column}
+}
+
+// parse reads all documents of a YAML or JSON file.
+func parse(data []byte, isJSON bool) (documents []document, err error) {
+	if isJSON {
+		if data, err = plainJSON(data); err != nil {
+			return nil, err
+		}
+	}
+	file, err := parseYAML(data)
+	if err != nil {
+		return nil, err
+	}
+	if len(file.Docs) > maxDocuments {
+		return nil, fmt.Errorf("has more than %d documents", maxDocuments)
+	}
+	for _, doc := range file.Docs {
+		found, err := convert(doc.Body)
+		if err != nil {
+			return nil, err
+		}
+		documents = append(documents, found...)
+	}
+	return documents, nil
+}
+
+// plainJSON checks JSON with its own parser and blanks its tabs, which YAML does not take as indentation. Inside the
+// strings of valid JSON there is no raw tab.
+func plainJSON(data []byte) ([]byte, error) {
+	var v any
+	err := json.Unmarshal(data, &v)
+	var s *json.SyntaxError
+	if errors.As(err, &s) {
+		before := data[:min(int(s.Offset), len(data))]
+		at := profiles.Position{Line: bytes.Count(before, []byte("\n")) + 1, Column: len(before) - bytes.LastIndexByte(before, '\n') - 1}
+		return nil, &syntaxError{at, "reading JSON: " + err.Error()}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading JSON: %w", err)
+	}
+	return bytes.ReplaceAll(data, []byte("\t"), []byte(" ")), nil
+}
+
+// parseYAML parses after the tokens have been found bounded. A panic of the parser on foreign input is an error here.
+func parseYAML(data []byte) (file *ast.File, err error) {
+	defer func() {
+		if recover() != nil {
+			file, err = nil, errors.New("cannot be read as YAML")
+		}
+	}()
+	tokens := lexer.Tokenize(string(data))
+	if err := scan(tokens); err != nil {
+		return nil, err
+	}
+	// Keys that come twice are found by the decoder, which reports them beside the other faults.
+	file, err = parser.Parse(tokens, 0, parser.AllowDuplicateMapKey())
+	if err != nil {
+		return nil, readable(err)
+	}
+	return file, nil
+}
+
+// readable takes message and place out of the library's error, which otherwise prints the text around it.
+func readable(err error) error {
+	if e, ok := errors.AsType[yaml.Error](err); ok {
+		return syntaxAt(e.GetToken(), "reading YAML: %s", e.GetMessage())
+	}
+	return fmt.Errorf("reading YAML: %w", err)
+}
+
+// scan refuses what is not part of the format and what would nest too deep.
+func scan(tokens token.Tokens) error {
+	depth := 0
+	for _, t := range tokens {
+		switch t.Type {
+		case token.AnchorType, token.AliasType, token.MergeKeyType:
+			return syntaxAt(t, "anchors, aliases and merge keys are not supported; write the value out")
+		case token.TagType, token.DirectiveType:
+			return syntaxAt(t, "tags and directives are not supported; take it out")
+		case token.SequenceStartType, token.MappingStartType:
+			depth++
+		case token.SequenceEndType, token.MappingEndType:
+			depth--
+		case token.SequenceEntryType, token.MappingKeyType:
+			if t.Position.Column > maxBlockColumn {
+				return syntaxAt(t, "is indented further than %d columns", maxBlockColumn)
+			}
+		case token.MappingValueType:
+			if err := scanKey(t, depth); err != nil {
+				return err
+			}
+		}
+		if depth > maxFlowDepth {
+			return syntaxAt(t, "is nested deeper than %d levels", maxFlowDepth)
+		}
+	}
+	return nil
+}
+
+// scanKey bounds the indentation of a block mapping by the column of its key.
+func scanKey(colon *token.Token, depth int) error {
+	if key := colon.Prev; depth == 0 && key != nil && key.Position.Column > maxBlockColumn {
+		return syntaxAt(key, "is indented further than %d columns", maxBlockColumn)
+	}
+	return nil
+}
+
+// convert turns the body of a YAML document into JSON documents: none for an empty one, several for a list of objects.
+func convert(body ast.Node) ([]document, error) {
+	switch n := body.(type) {
+	case nil, *ast.NullNode, *ast.CommentGroupNode:
+		return nil, nil
+	case *ast.SequenceNode:
+		var documents []document
+		for _, value := range n.Values {
+			d, err := convertOne(value)
+			if err != nil {
+				return nil, err
+			}
+			documents = append(documents, d)
+		}
+		return documents, nil
+	}
+	d, err := convertOne(body)
+	return []document{d}, err
+}
+
+func convertOne(n ast.Node) (document, error) {
+	c := converter{fields: map[string]profiles.Position{}}
+	err := c.node(n, "")
+	start := profiles.Position{Line: 1, Column: 1}
+	if n != nil {
+		start = position(firstToken(n))
+	}
+	return document{c.out.Bytes(), start, c.fields}, err
+}
+
+// firstToken is where a node begins; the token of a block mapping is its first colon.
+func firstToken(n ast.Node) *token.Token {
+	switch n := n.(type) {
+	case *ast.MappingNode:
+		if len(n.Values) > 0 && !n.IsFlowStyle {
+			return n.Values[0].Key.GetToken()
+		}
+	case *ast.MappingValueNode:
+		return n.Key.GetToken()
+	}
+	return n.GetToken()
+}
+
+// converter writes the JSON form of a node and notes where each field stands.
+type converter struct {
+	out    bytes.Buffer
+	fields map[string]profiles.Position
+}
+
+func (c *converter) node(n ast.Node, path string) error {
+	switch n := n.(type) {
+	case *ast.MappingNode:
+		return c.mapping(n.Values, path)
+	case *ast.MappingValueNode:
+		return c.mapping([]*ast.MappingValueNode{n}, path)
+	case *ast.SequenceNode:
+		return c.sequence(n, path)
+	case *ast.LiteralNode:
+		return c.value(n.Value.Value)
+	case *ast.StringNode:
+		return c.value(n.Value)
+	case *ast.BoolNode:
+		return c.value(n.Value)
+	case *ast.IntegerNode:
+		return c.value(n.Value)
+	case *ast.FloatNode:
+		return c.value(n.Value)
+	case *ast.NullNode, nil:
+		return c.value(nil)
+	}
+	return syntaxAt(n.GetToken(), "%s is not supported here", n.Type())
+}
+
+func (c *converter) value(v any) error {
+	encoded, err := json.Marshal(v)
+	c.out.Write(encoded)
+	return err
+}
+
+func (c *converter) mapping(values []*ast.MappingValueNode, path string) error {
+	c.out.WriteByte('{')
+	for i, v := range values {
+		name, err := keyName(v.Key)
+		if err != nil {
+			return err
+		}
+		at := name
+		if path != "" {
+			at = path + "." + name
+		}
+		if i > 0 {
+			c.out.WriteByte(',')
+		}
+		c.fields[at] = position(v.Key.GetToken())
+		if err := c.value(name); err != nil {
+			return err
+		}
+		c.out.WriteByte(':')
+		if err := c.node(v.Value, at); err != nil {
+			return err
+		}
+	}
+	c.out.WriteByte('}')
+	return nil
+}
+
+func (c *converter) sequence(n *ast.SequenceNode, path string) error {
+	c.out.WriteByte('[')
+	for i, v := range n.Values {
+		if i > 0 {
+			c.out.WriteByte(',')
+		}
+		at := path + "[" + strconv.Itoa(i) + "]"
+		if v != nil {
+			c.fields[at] = position(firstToken(v))
+		}
+		if err := c.node(v, at); err != nil {
+			return err
+		}
+	}
+	c.out.WriteByte(']')
+	return nil
+}
+
+// keyName is the text of a key; keys that are no text have the text that was written.
+func keyName(key ast.MapKeyNode) (string, error) {
+	switch k := key.(type) {
+	case *ast.StringNode:
+		return k.Value, nil
+	case *ast.IntegerNode, *ast.BoolNode, *ast.NullNode, *ast.FloatNode:
+		return k.GetToken().Value, nil
+	}
+	return "", syntaxAt(key.GetToken(), "a key must be plain text")
+}
