@@ -174,6 +174,7 @@ func rejectImplicitly(key crypto.Decrypter, encrypted []byte, size int) ([]byte,
 	if _, err := io.ReadFull(rand.Reader, fallback); err != nil {
 		return nil, fmt.Errorf("reading randomness: %w", err)
 	}
+	//lint:ignore SA1019 PKCS #1 v1.5 is what Apple, Windows and every mail program write.
 	out, err := key.Decrypt(rand.Reader, encrypted, &rsa.PKCS1v15DecryptOptions{SessionKeyLen: size})
 	if err != nil || len(out) != size {
 		return fallback, nil

@@ -28,9 +28,7 @@ var (
 	oidRSA               = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 1}
 	oidOAEP              = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 7}
 	oidMGF1              = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 8}
-	oidPSS               = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 10}
 	oidEC                = asn1.ObjectIdentifier{1, 2, 840, 10045, 2, 1}
-	oidEd25519           = asn1.ObjectIdentifier{1, 3, 101, 112}
 	oidECDSAWithSHA256   = asn1.ObjectIdentifier{1, 2, 840, 10045, 4, 3, 2}
 	oidSHA1              = asn1.ObjectIdentifier{1, 3, 14, 3, 2, 26}
 	oidSHA256            = asn1.ObjectIdentifier{2, 16, 840, 1, 101, 3, 4, 2, 1}
