@@ -108,10 +108,9 @@ func (l *loader) file(fsys fs.FS, name, shown string) {
 		l.fault(shown, "%s", err)
 		return
 	}
-	documents, err := parse(data, path.Ext(name) == ".json")
-	if err != nil {
+	documents, faults := parse(data, path.Ext(name) == ".json")
+	for _, err := range faults {
 		l.syntax(shown, err)
-		return
 	}
 	for i, document := range documents {
 		source := &profiles.Source{File: shown, Start: document.start, Fields: document.fields}

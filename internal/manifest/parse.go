@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 
 	"github.com/goccy/go-yaml"
@@ -49,28 +50,88 @@ func position(t *token.Token) profiles.Position {
 	return profiles.Position{Line: t.Position.Line, Column: t.Position.Column}
 }
 
-// parse reads all documents of a YAML or JSON file.
-func parse(data []byte, isJSON bool) (documents []document, err error) {
+// parse reads all documents of a YAML or JSON file, and gives those that can be read beside what is wrong with others.
+func parse(data []byte, isJSON bool) (documents []document, faults []error) {
 	if isJSON {
-		if data, err = plainJSON(data); err != nil {
-			return nil, err
-		}
-	}
-	file, err := parseYAML(data)
-	if err != nil {
-		return nil, err
-	}
-	if len(file.Docs) > maxDocuments {
-		return nil, fmt.Errorf("has more than %d documents", maxDocuments)
-	}
-	for _, doc := range file.Docs {
-		found, err := convert(doc.Body)
+		plain, err := plainJSON(data)
 		if err != nil {
-			return nil, err
+			return nil, []error{err}
+		}
+		data = plain
+	}
+	texts := split(data)
+	if len(texts) > maxDocuments {
+		return nil, []error{fmt.Errorf("has more than %d documents", maxDocuments)}
+	}
+	for _, text := range texts {
+		found, err := parseDocument(text)
+		if err != nil {
+			faults = append(faults, err)
+			continue
 		}
 		documents = append(documents, found...)
 	}
-	return documents, nil
+	return documents, faults
+}
+
+// text is one document of a file; line is the number of lines before it.
+type text struct {
+	content []byte
+	line    int
+}
+
+// split cuts a file at the lines that begin with --- or with ..., which end a document wherever they stand (YAML 1.2
+// section 9.1). The YAML library drops what follows an empty document, so it gets one document at a time.
+func split(data []byte) []text {
+	data = bytes.TrimPrefix(data, []byte("\ufeff"))
+	texts := []text{{}}
+	number := 0
+	for line := range bytes.Lines(data) {
+		if isMarker(line) {
+			texts = append(texts, text{line: number})
+			// What stands behind the marker belongs to the document and keeps its column.
+			line = append([]byte("   "), line[3:]...)
+		}
+		last := &texts[len(texts)-1]
+		last.content = append(last.content, line...)
+		number++
+	}
+	return texts
+}
+
+func isMarker(line []byte) bool {
+	if !bytes.HasPrefix(line, []byte("---")) && !bytes.HasPrefix(line, []byte("...")) {
+		return false
+	}
+	return len(line) == 3 || bytes.IndexByte([]byte(" \t\r\n"), line[3]) >= 0
+}
+
+// parseDocument gives no document for a text of comments and blanks, and several for a list.
+func parseDocument(t text) ([]document, error) {
+	file, err := parseYAML(t.content)
+	var documents []document
+	for i := 0; err == nil && file != nil && i < len(file.Docs); i++ {
+		var found []document
+		found, err = convert(file.Docs[i].Body)
+		documents = append(documents, found...)
+	}
+	var s *syntaxError
+	if errors.As(err, &s) {
+		s.at.Line += t.line
+	}
+	for i := range documents {
+		documents[i].moveDown(t.line)
+	}
+	return documents, err
+}
+
+// moveDown adds the lines before the document to its places.
+func (d *document) moveDown(lines int) {
+	d.start.Line += lines
+	for field, at := range d.fields {
+		at.Line += lines
+		d.fields[field] = at
+	}
 }
 
 // plainJSON checks JSON with its own parser and blanks its tabs, which YAML does not take as indentation. Inside the
@@ -100,6 +161,9 @@ func parseYAML(data []byte) (file *ast.File, err error) {
 	tokens := lexer.Tokenize(string(data))
 	if err := scan(tokens); err != nil {
 		return nil, err
+	}
+	if !slices.ContainsFunc(tokens, func(t *token.Token) bool { return t.Type != token.CommentType }) {
+		return nil, nil
 	}
 	// Keys that come twice are found by the decoder, which reports them beside the other faults.
 	file, err = parser.Parse(tokens, 0, parser.AllowDuplicateMapKey())
@@ -247,7 +311,9 @@ func (c *converter) mapping(values []*ast.MappingValueNode, path string) error {
 		if i > 0 {
 			c.out.WriteByte(',')
 		}
-		c.fields[at] = position(v.Key.GetToken())
+		if _, twice := c.fields[at]; !twice {
+			c.fields[at] = position(v.Key.GetToken())
+		}
 		if err := c.value(name); err != nil {
 			return err
 		}
