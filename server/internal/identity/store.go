@@ -31,6 +31,8 @@ type Store interface {
 	// TokenUpdate stores push values and makes the enrolment active and dirty; idempotent.
 	TokenUpdate(ctx context.Context, enrolmentID string, token []byte, magic, topic string, mustReenroll bool, now time.Time) error
 	// CheckOut ends the enrolment: device left with the given removal, issued certificates removed or, by RevokeOn, revoking with
-	// a revoke job each, sealed issued keys deleted, payloads and open jobs dropped. Idempotent.
+	// a revoke job each, sealed issued keys deleted, payloads and open jobs dropped. Idempotent. A Removal that the device
+	// already has (verified by its inventory while retiring) stays; a device in state retiring or wiping leaves by the event
+	// retire or wipe, whatever event says.
 	CheckOut(ctx context.Context, enrolmentID string, removal model.Removal, event string, now time.Time, audit model.AuditEntry) error
 }
