@@ -55,14 +55,17 @@ func newScope(objects []Object, known Known) *scope {
 	for upn := range known.Users {
 		s.users[strings.ToLower(upn)] = true
 	}
-	for i := range objects {
-		s.add(&objects[i])
+	for _, o := range objects {
+		s.given[strings.ToLower(o.Name)] = s.given[strings.ToLower(o.Name)] || o.Kind == KindUser
 	}
 	for address, upn := range known.UserAddresses {
 		// A user that is checked brings its new addresses; the known ones no longer count.
-		if key := strings.ToLower(address); !s.given[strings.ToLower(upn)] && s.addresses[key] == "" {
-			s.addresses[key] = upn
+		if !s.given[strings.ToLower(upn)] {
+			s.addresses[strings.ToLower(address)] = upn
 		}
+	}
+	for i := range objects {
+		s.add(&objects[i])
 	}
 	return s
 }
@@ -71,7 +74,7 @@ func newScope(objects []Object, known Known) *scope {
 func (s *scope) add(o *Object) {
 	switch spec := o.Spec.(type) {
 	case *User:
-		s.users[strings.ToLower(o.Name)], s.given[strings.ToLower(o.Name)] = true, true
+		s.users[strings.ToLower(o.Name)] = true
 		for _, g := range spec.Groups {
 			s.groups[g] = true
 		}

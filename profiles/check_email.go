@@ -36,7 +36,7 @@ func (e *Email) checkAccount(r *report) {
 	if e.Exchange != nil {
 		e.Exchange.check(r)
 	}
-	if e.Exchange != nil && e.SMTP != nil {
+	if e.Exchange != nil && e.SMTP != nil && n == 1 {
 		r.fault("spec.smtp", "does not belong to an Exchange account; take it out")
 	}
 	if (e.IMAP != nil || e.POP != nil) && e.SMTP == nil {
