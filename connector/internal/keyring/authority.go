@@ -1,0 +1,192 @@
+package keyring
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"encoding/hex"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"math/big"
+	"time"
+)
+
+// AuthorityName names one of the two CAs of a keyring.
+type AuthorityName string
+
+// The CAs. They are apart so that no mail certificate ever counts as a device's.
+const (
+	DeviceCA AuthorityName = "device-ca"
+	SoftCA   AuthorityName = "softca"
+)
+
+// caLifetime is that of both roots: a device keeps its trust for its whole life.
+const caLifetime = 20 * 365 * 24 * time.Hour
+
+// Authority signs certificates with a key that it never shows.
+type Authority struct {
+	Certificate *x509.Certificate
+	signer      crypto.Signer
+}
+
+// Sign signs a certificate for a public key. It never makes another CA.
+func (a *Authority) Sign(template *x509.Certificate, public crypto.PublicKey) ([]byte, error) {
+	if template.IsCA || template.KeyUsage&(x509.KeyUsageCertSign|x509.KeyUsageCRLSign) != 0 {
+		return nil, errors.New("signing a certificate: it would be another CA")
+	}
+	template.SignatureAlgorithm = x509.SHA256WithRSA
+	der, err := x509.CreateCertificate(rand.Reader, template, a.Certificate, public, a.signer)
+	if err != nil {
+		return nil, fmt.Errorf("signing a certificate: %w", err)
+	}
+	return der, nil
+}
+
+// NewSerial makes a random serial number of 126 bits: positive, and at most 16 octets (RFC 5280 section 4.1.2.2).
+func NewSerial(random io.Reader) (*big.Int, error) {
+	b := make([]byte, 16)
+	if _, err := io.ReadFull(random, b); err != nil {
+		return nil, fmt.Errorf("reading randomness for a serial number: %w", err)
+	}
+	b[0] = b[0]&0x3f | 0x20 // never zero, never negative
+	return new(big.Int).SetBytes(b), nil
+}
+
+// SubjectKeyID is method 1 of RFC 7093 section 2: the leftmost 160 bits of the key's SHA-256.
+func SubjectKeyID(public crypto.PublicKey) ([]byte, error) {
+	der, err := x509.MarshalPKIXPublicKey(public)
+	if err != nil {
+		return nil, fmt.Errorf("encoding a public key: %w", err)
+	}
+	var info struct {
+		Algorithm pkix.AlgorithmIdentifier
+		Key       asn1.BitString
+	}
+	if _, err := asn1.Unmarshal(der, &info); err != nil {
+		return nil, fmt.Errorf("encoding a public key: %w", err)
+	}
+	sum := sha256.Sum256(info.Key.Bytes)
+	return sum[:20], nil
+}
+
+// Authority opens a CA of the keyring.
+func (k *Keyring) Authority(name AuthorityName) (*Authority, error) {
+	certPEM, err := k.read(string(name) + ".pem")
+	if err != nil {
+		return nil, err
+	}
+	key, err := k.readPrivate(string(name) + ".key")
+	if err != nil {
+		return nil, err
+	}
+	a, err := parseAuthority(certPEM, key)
+	if err != nil {
+		return nil, fmt.Errorf("opening %s of the keyring: %w", name, err)
+	}
+	return a, nil
+}
+
+// HasAuthorities tells whether both CAs are there.
+func (k *Keyring) HasAuthorities() bool {
+	return k.has(string(DeviceCA)+".pem") && k.has(string(SoftCA)+".pem")
+}
+
+func parseAuthority(certPEM, keyPEM []byte) (*Authority, error) {
+	certBlock, _ := pem.Decode(certPEM)
+	keyBlock, _ := pem.Decode(keyPEM)
+	if certBlock == nil || keyBlock == nil {
+		return nil, errors.New("no PEM in the file")
+	}
+	cert, err := x509.ParseCertificate(certBlock.Bytes)
+	if err != nil {
+		return nil, err
+	}
+	key, err := x509.ParsePKCS8PrivateKey(keyBlock.Bytes)
+	if err != nil {
+		return nil, errors.New("the private key is no PKCS#8 key")
+	}
+	signer, ok := key.(*rsa.PrivateKey)
+	if !ok || !signer.PublicKey.Equal(cert.PublicKey) || !cert.IsCA {
+		return nil, errors.New("the private key does not belong to an RSA CA certificate")
+	}
+	return &Authority{Certificate: cert, signer: signer}, nil
+}
+
+// MakeAuthorities makes the CAs that are missing.
+func (k *Keyring) MakeAuthorities() error {
+	for name, title := range map[AuthorityName]string{DeviceCA: "Waxseal Device CA", SoftCA: "Waxseal S/MIME CA"} {
+		if k.has(string(name) + ".pem") {
+			continue
+		}
+		if err := k.makeAuthority(name, title); err != nil {
+			return fmt.Errorf("making the %s: %w", title, err)
+		}
+	}
+	return nil
+}
+
+func (k *Keyring) makeAuthority(name AuthorityName, title string) error {
+	key, err := rsa.GenerateKey(k.rand, k.caBits)
+	if err != nil {
+		return err
+	}
+	cert, err := k.selfSigned(key, title)
+	if err != nil {
+		return err
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return err
+	}
+	return k.storeAuthority(name, cert, der)
+}
+
+// selfSigned makes the root. Its name has eight random digits, so that two installations' CAs are never mixed up.
+func (k *Keyring) selfSigned(key *rsa.PrivateKey, title string) ([]byte, error) {
+	serial, err := NewSerial(k.rand)
+	if err != nil {
+		return nil, err
+	}
+	keyID, err := SubjectKeyID(key.Public())
+	if err != nil {
+		return nil, err
+	}
+	now := k.clock().UTC()
+	template := &x509.Certificate{
+		SerialNumber:          serial,
+		Subject:               pkix.Name{CommonName: title + " " + hex.EncodeToString(keyID[:4])},
+		NotBefore:             now.Add(-time.Hour).Truncate(time.Second),
+		NotAfter:              now.Add(caLifetime).Truncate(time.Second),
+		IsCA:                  true,
+		BasicConstraintsValid: true,
+		MaxPathLenZero:        true,
+		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
+		SubjectKeyId:          keyID,
+		AuthorityKeyId:        keyID,
+		SignatureAlgorithm:    x509.SHA256WithRSA,
+	}
+	return x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+}
+
+// storeAuthority writes the key first: a certificate without its key would be a CA that cannot sign.
+func (k *Keyring) storeAuthority(name AuthorityName, cert, pkcs8 []byte) error {
+	keyPEM := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8})
+	certPEM := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert})
+	if _, err := parseAuthority(certPEM, keyPEM); err != nil {
+		return err
+	}
+	if existing, err := k.read(string(name) + ".pem"); err == nil && !bytes.Equal(existing, certPEM) {
+		return fmt.Errorf("the keyring already has another %s", name)
+	}
+	if err := k.writePrivate(string(name)+".key", keyPEM); err != nil {
+		return err
+	}
+	return k.write(string(name)+".pem", certPEM)
+}

@@ -1,0 +1,13 @@
+//go:build !unix
+
+package keyring
+
+import "errors"
+
+// ErrBusy says that another process holds the lock.
+var ErrBusy = errors.New("another connector runs on this keyring")
+
+// LockRun does nothing where the system has no advisory locks: the operator must start one connector per keyring.
+func (k *Keyring) LockRun() (unlock func(), err error) { return func() {}, nil }
+
+func (k *Keyring) lock(string, bool) (unlock func(), err error) { return func() {}, nil }
