@@ -123,11 +123,15 @@ type reader struct {
 // Decode reads every private key of a file with its certificate. The file may be BER, and encrypted with anything
 // from RC2 to AES; a key that has no certificate in the file is an error, because it would be lost silently.
 func Decode(ber []byte, password string) ([]Identity, error) {
+	return decode(ber, password, MaxIterations)
+}
+
+func decode(ber []byte, password string, iterations int) ([]Identity, error) {
 	file, safe, err := parse(ber)
 	if err != nil {
 		return nil, err
 	}
-	budget := budget{left: MaxIterations}
+	budget := budget{left: iterations}
 	candidates := passphrases(password)
 	if len(file.MAC.MAC.Digest) != 0 {
 		pw, err := budget.authenticate(file.MAC, safe, candidates)

@@ -252,6 +252,16 @@ func TestDecodeSeveralKeys(t *testing.T) {
 	}
 }
 
+// TestDecodeFixtures: nss.p12 is BER with 600,000 rounds for the key; the others have no MAC.
+func TestDecodeFixtures(t *testing.T) {
+	for _, name := range []string{"nss.p12", "plain.p12", "nomac-legacy.p12", "nomac-aes.p12"} {
+		got, err := Decode(testdata(t, name), "pw")
+		if err != nil || len(got) != 1 {
+			t.Errorf("%s: %d identities, %v", name, len(got), err)
+		}
+	}
+}
+
 func testdata(t testing.TB, name string) []byte {
 	t.Helper()
 	data, err := os.ReadFile(filepath.Join("testdata", name))
@@ -335,11 +345,12 @@ func FuzzDecode(f *testing.F) {
 		}
 		f.Add(out)
 	}
-	f.Add(testdata(f, "two-keys.p12"))
-	f.Add(testdata(f, "nss.p12"))
+	for _, name := range []string{"two-keys.p12", "plain.p12", "nomac-legacy.p12", "nomac-aes.p12"} {
+		f.Add(testdata(f, name))
+	}
 	f.Add([]byte{0x30, 0x80, 0, 0})
 	f.Fuzz(func(t *testing.T, data []byte) {
-		ids, err := Decode(data, "pw")
+		ids, err := decode(data, "pw", 5000)
 		if err == nil && len(ids) == 0 {
 			t.Error("neither identities nor an error")
 		}

@@ -89,7 +89,9 @@ type Reply struct {
 }
 
 // SignedBy reports whether one of the given certificates signed.
-func (r *Reply) SignedBy(authorities []*x509.Certificate) bool { return contains(authorities, r.Signer) }
+func (r *Reply) SignedBy(authorities []*x509.Certificate) bool {
+	return contains(authorities, r.Signer)
+}
 
 // Answers reports an error unless the reply belongs to the request (RFC 8894 section 3.2.1.5).
 func (r *Reply) Answers(m *Message) error {
