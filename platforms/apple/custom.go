@@ -13,7 +13,7 @@ import (
 )
 
 // importHint tells what to do instead of uploading a key.
-const importHint = "Import keys with `waxctl import pfx`; they are then sealed before upload."
+const importHint = "import keys with `waxctl import pfx`, which seals them before upload"
 
 // CheckCustom judges an uploaded configuration profile, plain or signed. It refuses what must never reach the server:
 // private keys and passwords, wherever in the profile they are; and what would collide with the server's own work:
@@ -25,7 +25,7 @@ func CheckCustom(data []byte, namespacePrefix string) error {
 		return err
 	}
 	if holdsTextKey(data) {
-		return errors.New("the file carries a private key. " + importHint)
+		return fmt.Errorf("the file carries a private key (%s)", importHint)
 	}
 	if p.IsEncrypted {
 		return errors.New("the profile is encrypted: upload it in plain or signed form, so that it can be checked")
@@ -64,7 +64,7 @@ func (c *customCheck) payload(pl Payload) {
 	c.ours(where, pl.Identifier)
 	switch strings.ToLower(pl.Type) {
 	case typePKCS12:
-		c.fault("%s carries a private key (PKCS#12). %s", where, importHint)
+		c.fault("%s carries a private key in a PKCS#12 (%s)", where, importHint)
 		return
 	case typeMDM:
 		c.fault("%s: a management payload is not for Custom profiles; devices enrol by link", where)
@@ -100,7 +100,7 @@ func (c *customCheck) walk(where, path string, d proplist.Dict) {
 	for _, key := range keys {
 		at := strings.TrimPrefix(path+"."+key, ".")
 		if isPasswordKey(key) && !isEmpty(d[key]) {
-			c.fault("%s: %s holds a password or challenge, which must not be stored in a profile. %s", where, at, importHint)
+			c.fault("%s: %s holds a password or challenge, which must not be stored in a profile (%s)", where, at, importHint)
 			continue
 		}
 		c.value(where, at, d[key])
@@ -125,7 +125,7 @@ func (c *customCheck) value(where, at string, v any) {
 // text judges a string, which may be base64 of bytes.
 func (c *customCheck) text(where, at, text string) {
 	if holdsTextKey([]byte(text)) {
-		c.fault("%s: %s carries a private key. %s", where, at, importHint)
+		c.fault("%s: %s carries a private key (%s)", where, at, importHint)
 		return
 	}
 	compact := strings.Join(strings.Fields(text), "")
@@ -137,7 +137,7 @@ func (c *customCheck) text(where, at, text string) {
 // data judges bytes, which may hold a property list or a whole profile of their own, signed or not.
 func (c *customCheck) data(where, at string, data []byte) {
 	if holdsTextKey(data) || isKeyDER(data) {
-		c.fault("%s: %s carries a private key. %s", where, at, importHint)
+		c.fault("%s: %s carries a private key (%s)", where, at, importHint)
 		return
 	}
 	start := bytes.Index(data, []byte("<plist"))

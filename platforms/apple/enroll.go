@@ -66,7 +66,7 @@ func (p EnrollmentParams) check() error {
 	case p.Challenge == "":
 		return errors.New("the SCEP challenge is empty")
 	case !strings.HasPrefix(p.Topic, "com.apple.mgmt."):
-		return fmt.Errorf("the topic %q does not begin with com.apple.mgmt.", p.Topic)
+		return fmt.Errorf("the topic %q must begin with com.apple.mgmt. and the name that Apple gave", p.Topic)
 	case p.AccessRights <= 0 || p.AccessRights > 8191:
 		return fmt.Errorf("access rights are %d, must be 1 to 8191", p.AccessRights)
 	}

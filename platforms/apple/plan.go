@@ -111,7 +111,7 @@ func wait(doc platforms.Document, err error) platforms.Document {
 	if !errors.As(err, &why) {
 		why = &problem{reason: platforms.ReasonNotDeliverable, detail: err.Error()}
 	}
-	doc.Reason, doc.Detail = why.reason, why.detail
+	doc.Reason, doc.Detail = why.reason, strings.ReplaceAll(why.detail, "\n", "; ")
 	return doc
 }
 
@@ -375,7 +375,7 @@ func (p *planner) planCustoms() []platforms.Document {
 		doc := p.document(docCustom+o.Name, o.Name)
 		b, err := p.customBody(spec)
 		if err != nil {
-			docs = append(docs, wait(doc, fmt.Errorf("Custom %s: %w", o.Name, err)))
+			docs = append(docs, wait(doc, waits(platforms.ReasonNotDeliverable, "Custom %s: %v", o.Name, err)))
 			continue
 		}
 		finish(&doc, b)
