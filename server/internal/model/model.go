@@ -142,6 +142,13 @@ type DocumentState struct {
 	Payload          []byte
 	PayloadRevision  string
 	PayloadRecipient string
+	// SentRevision, SentProof and SentCredentials belong to the command that is under way; they become the installed ones
+	// when the device acknowledges, whatever the plan says by then.
+	SentRevision    string
+	SentProof       string
+	SentCredentials []string
+	// Renders counts payloads that were used up, so that the next render job has a key of its own.
+	Renders int
 	// Redeliver counts, per certificate SHA-256, how often a vanished identity was delivered again.
 	Redeliver map[string]int
 	Attempts  int
@@ -175,6 +182,8 @@ type Command struct {
 
 // Inventory is what the device last said that it has.
 type Inventory struct {
+	// A zero time means that the list is not fresh: something changed on the device since.
+	FactsAt        time.Time
 	ProfilesAt     time.Time
 	Profiles       map[string]string // PayloadIdentifier → PayloadUUID (upper case)
 	CertificatesAt time.Time

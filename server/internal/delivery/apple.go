@@ -1,0 +1,155 @@
+package delivery
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"strings"
+
+	"github.com/waxseal/waxseal/platforms/apple"
+	"github.com/waxseal/waxseal/platforms/apple/mdm"
+	"github.com/waxseal/waxseal/server/internal/model"
+	"github.com/waxseal/waxseal/server/internal/reconcile"
+)
+
+// Apple speaks delivery in Apple's words: reports in, commands out.
+type Apple struct {
+	Service *Service
+	// Sign makes a signed configuration profile of a plain one.
+	Sign func(profile []byte) ([]byte, error)
+	// EnrolmentIdentifier is the top-level identifier of the enrolment profile, which a retire removes last.
+	EnrolmentIdentifier string
+}
+
+// codeNotInstalled is MCMDMErrorDomain 12075, "profile not installed"; 4024 is MCInstallationErrorDomain's word for it.
+const (
+	codeNotInstalled    = 12075
+	codeProfileNotFound = 4024
+)
+
+// deviceQueries are what DeviceInformation asks.
+var deviceQueries = [...]string{"UDID", "DeviceName", "OSVersion", "BuildVersion", "ModelName", "ProductName", "SerialNumber", "EASDeviceIdentifier"}
+
+// Report answers one message of the command channel: the command to send (empty: none) and how many documents will come
+// by themselves.
+func (a *Apple) Report(ctx context.Context, enr model.Enrolment, r *mdm.Report) ([]byte, int, error) {
+	result, err := a.Service.Step(ctx, enr, appleReport(r))
+	if err != nil || result.Action == nil {
+		return nil, result.Pending, err
+	}
+	command, err := a.command(*result.Action)
+	if err != nil {
+		return nil, 0, fmt.Errorf("make command %s: %w", result.Action.Kind, err)
+	}
+	body, err := command.Encode()
+	if err != nil {
+		return nil, 0, fmt.Errorf("encode command %s: %w", result.Action.Kind, err)
+	}
+	return body, result.Pending, nil
+}
+
+func (a *Apple) command(act reconcile.Action) (*mdm.Command, error) {
+	switch act.Kind {
+	case reconcile.ActionInstall:
+		profile, err := a.profile(act)
+		if err != nil {
+			return nil, err
+		}
+		return mdm.InstallProfile(act.UUID, profile), nil
+	case reconcile.ActionRemove:
+		return mdm.RemoveProfile(act.UUID, act.Identifier), nil
+	case reconcile.ActionListDocuments:
+		return mdm.ProfileList(act.UUID, true), nil
+	case reconcile.ActionListCertificates:
+		return mdm.CertificateList(act.UUID, true), nil
+	case reconcile.ActionAskFacts:
+		return mdm.DeviceInformation(act.UUID, deviceQueries[:]...), nil
+	case reconcile.ActionErase:
+		return mdm.EraseDevice(act.UUID, ""), nil
+	case reconcile.ActionRemoveEnrolment:
+		return mdm.RemoveProfile(act.UUID, a.EnrolmentIdentifier), nil
+	default:
+		return nil, fmt.Errorf("no Apple command for action %s", act.Kind)
+	}
+}
+
+// profile is the signed outer profile. What holds secrets came from the connector, encrypted to the device.
+func (a *Apple) profile(act reconcile.Action) ([]byte, error) {
+	plain := act.Payload
+	if !act.Document.HasSecrets() {
+		var err error
+		if plain, err = apple.Render(act.Document, nil, nil); err != nil {
+			return nil, fmt.Errorf("render %s: %w", act.Document.ID, err)
+		}
+	}
+	signed, err := a.Sign(plain)
+	if err != nil {
+		return nil, fmt.Errorf("sign %s: %w", act.Document.ID, err)
+	}
+	return signed, nil
+}
+
+func appleReport(r *mdm.Report) reconcile.Report {
+	out := reconcile.Report{CommandUUID: r.CommandUUID}
+	switch r.Status {
+	case "Idle":
+		out.Outcome = reconcile.OutcomeIdle
+	case "NotNow":
+		out.Outcome = reconcile.OutcomeNotNow
+	case "Error", "CommandFormatError":
+		out.Outcome = reconcile.OutcomeFailed
+		out.Error, out.Absent = appleError(r)
+	default:
+		out.Outcome = reconcile.OutcomeDone
+		out.Documents, out.Certificates, out.Facts = appleProfiles(r), appleCertificates(r), appleFacts(r)
+	}
+	return out
+}
+
+func appleError(r *mdm.Report) (sentence string, absent bool) {
+	var parts []string
+	for _, e := range r.ErrorChain {
+		absent = absent || e.ErrorCode == codeNotInstalled || e.ErrorCode == codeProfileNotFound
+		words := mdm.ErrorMeaning(e.ErrorDomain, e.ErrorCode)
+		if words == "" {
+			words = e.LocalizedDescription
+		}
+		parts = append(parts, fmt.Sprintf("%s (%s %d)", words, e.ErrorDomain, e.ErrorCode))
+	}
+	if len(parts) == 0 {
+		return "the device answered " + r.Status + " without a reason", absent
+	}
+	return strings.Join(parts, "; "), absent
+}
+
+// appleProfiles is never nil: an answer without the list means that the device has none.
+func appleProfiles(r *mdm.Report) map[string]string {
+	m := map[string]string{}
+	for _, p := range r.ProfileList {
+		m[p.PayloadIdentifier] = strings.ToUpper(p.PayloadUUID)
+	}
+	return m
+}
+
+func appleCertificates(r *mdm.Report) map[string]bool {
+	m := map[string]bool{}
+	for _, c := range r.CertificateList {
+		sum := sha256.Sum256(c.Data)
+		sha := hex.EncodeToString(sum[:])
+		m[sha] = m[sha] || c.IsIdentity
+	}
+	return m
+}
+
+func appleFacts(r *mdm.Report) *reconcile.Facts {
+	if r.QueryResponses == nil {
+		return nil
+	}
+	text := func(key string) string {
+		s, _ := r.QueryResponses[key].(string)
+		return s
+	}
+	return &reconcile.Facts{Name: text("DeviceName"), Model: text("ProductName"), OSVersion: text("OSVersion"),
+		SerialNumber: text("SerialNumber"), IMEI: text("IMEI")}
+}

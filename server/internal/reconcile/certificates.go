@@ -1,0 +1,192 @@
+package reconcile
+
+import (
+	"crypto/sha256"
+	"encoding/asn1"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/waxseal/waxseal/internal/link"
+	"github.com/waxseal/waxseal/profiles"
+	"github.com/waxseal/waxseal/server/internal/model"
+)
+
+// requestCertificates stores the intent for every certificate that a profile wants on this device: one that is missing,
+// one whose profile now asks for something else, one that is inside its renewal window.
+func (w *work) requestCertificates() {
+	for _, o := range w.applying {
+		p, ok := o.Spec.(*profiles.PKCSCertificate)
+		if !ok || w.roots()[p.CertificateAuthority] == nil {
+			continue
+		}
+		if job, needed := w.issueJob(o.Name, p); needed {
+			w.issueKeys[o.Name] = job.Key
+			w.ask(job)
+		}
+	}
+}
+
+// ask adds a job unless it is known: an open one is under way, a failed one stays failed until an admin says sync.
+func (w *work) ask(j model.Job) {
+	if _, known := w.in.Snapshot.Jobs[j.Key]; !known {
+		w.out.Jobs = append(w.out.Jobs, j)
+	}
+}
+
+func (w *work) issueJob(name string, p *profiles.PKCSCertificate) (model.Job, bool) {
+	request, err := w.issueRequest(name, p)
+	if err != nil {
+		return model.Job{}, false // the plan shows which variable it is
+	}
+	made := 0
+	for _, c := range w.in.Snapshot.Issued {
+		if c.Profile == name {
+			made++
+		}
+	}
+	current, has := w.issued()[name]
+	if has && current.RecordID == w.intentID(request, made-1) && !w.renewalDue(current, p) {
+		return model.Job{}, false
+	}
+	request.IntentID = w.intentID(request, made)
+	payload, err := json.Marshal(request)
+	if err != nil {
+		return model.Job{}, false
+	}
+	return model.Job{Key: issueKey(w.enrolment.ID, name, request.IntentID), Kind: link.JobIssue, Payload: payload,
+		UserID: w.in.Snapshot.User.ID, EnrolmentID: w.enrolment.ID, RunAt: w.now}, true
+}
+
+func issueKey(enrolmentID, profile, intentID string) string {
+	return "issue:" + enrolmentID + ":" + profile + ":" + intentID
+}
+
+// issueRequest expands the profile for this user and device. IntentID is still empty.
+func (w *work) issueRequest(name string, p *profiles.PKCSCertificate) (link.IssueJob, error) {
+	vars := w.vars()
+	rdn, err := profiles.ParseSubject(p.Subject, vars)
+	if err != nil {
+		return link.IssueJob{}, err
+	}
+	subject, err := asn1.Marshal(rdn)
+	if err != nil {
+		return link.IssueJob{}, fmt.Errorf("encode the subject of %s: %w", name, err)
+	}
+	sans, err := profiles.ExpandNames(p.SubjectAlternativeNames, vars)
+	if err != nil {
+		return link.IssueJob{}, err
+	}
+	return link.IssueJob{EnrolmentID: w.enrolment.ID, DeviceID: w.device.ID, UserID: w.in.Snapshot.User.ID,
+		Profile: name, Request: p.CertificateRequest, Subject: subject, SANs: sans}, nil
+}
+
+func (w *work) vars() profiles.Vars {
+	u := w.in.Snapshot.User
+	v := profiles.Vars{UserName: u.Spec.DisplayName, UserPrincipalName: u.UPN, DeviceID: w.device.ID,
+		DeviceName: w.device.Name, SerialNumber: w.device.SerialNumber, IMEI: w.device.IMEI}
+	if len(u.Spec.Addresses) > 0 {
+		v.EmailAddress = u.Spec.Addresses[0]
+	}
+	return v
+}
+
+// intentID names the n-th certificate that this enrolment gets for this very request: the same question, the same answer.
+// Renewal threshold and revocation events do not change what the certificate is.
+func (w *work) intentID(r link.IssueJob, n int) string {
+	r.IntentID, r.Request.RenewalThresholdPercentage, r.Request.RevokeOn = "", 0, nil
+	b, err := json.Marshal(r)
+	if err != nil {
+		return ""
+	}
+	sum := sha256.Sum256(fmt.Appendf(b, "/%d", n))
+	return hex.EncodeToString(sum[:16])
+}
+
+// renewalDue: the remaining lifetime is below the threshold (Microsoft Learn: renewal threshold, percent that remains).
+func (w *work) renewalDue(c profiles.Certificate, p *profiles.PKCSCertificate) bool {
+	return !w.now.Before(renewAt(c, p.RenewalThresholdPercentage))
+}
+
+func renewAt(c profiles.Certificate, threshold int) time.Time {
+	if threshold == 0 {
+		threshold = 20
+	}
+	life := c.NotAfter.Sub(c.NotBefore)
+	return c.NotAfter.Add(-life * time.Duration(threshold) / 100)
+}
+
+// retireCertificates ends issued certificates that the device does not carry and no document will carry again. They are
+// revoked if their profile says so; the sealed key goes in any case.
+func (w *work) retireCertificates() {
+	needed := w.issued()
+	for _, c := range w.in.Snapshot.Issued {
+		if c.Status != model.CertificateCurrent || w.carried(c.SHA256, nil) || w.isUnderway(c.SHA256) {
+			continue
+		}
+		if n, ok := needed[c.Profile]; ok && n.SHA256 == c.SHA256 && w.applies(c.Profile) {
+			continue
+		}
+		w.retire(c, w.eventFor(c))
+	}
+}
+
+func (w *work) applies(profile string) bool {
+	return slices.ContainsFunc(w.applying, func(o profiles.Object) bool { return o.Name == profile })
+}
+
+// isUnderway tells whether an install command that carries the certificate may still arrive.
+func (w *work) isUnderway(sha string) bool {
+	for _, d := range w.docs {
+		if d.Status == model.DocumentSent && slices.Contains(d.SentCredentials, sha) {
+			return true
+		}
+	}
+	return false
+}
+
+func (w *work) eventFor(c model.Certificate) profiles.Event {
+	switch {
+	case w.leftBy != "":
+		return w.leftBy
+	case w.device.State == model.DeviceRetiring:
+		return profiles.EventRetire
+	case w.device.State == model.DeviceWiping:
+		return profiles.EventWipe
+	case !w.applies(c.Profile):
+		return profiles.EventUnassign
+	default:
+		return "" // superseded by a newer one
+	}
+}
+
+// crlReason codes of RFC 5280, section 5.3.1.
+const (
+	crlSuperseded           = 4
+	crlCessationOfOperation = 5
+)
+
+func (w *work) retire(c model.Certificate, event profiles.Event) {
+	change := CertificateChange{SHA256: c.SHA256, Status: model.CertificateRemoved, At: w.now, DropKey: true}
+	reason := crlCessationOfOperation
+	if event == "" {
+		change.Status, reason = model.CertificateSuperseded, crlSuperseded
+	}
+	if event != "" && slices.Contains(c.RevokeOn, event) {
+		change.Status = model.CertificateRevoking
+		w.revoke(c, reason)
+	}
+	w.out.Certificates = append(w.out.Certificates, change)
+	w.audit("certificate."+string(change.Status), c.SHA256, "ok", map[string]string{"profile": c.Profile, "event": string(event)})
+}
+
+func (w *work) revoke(c model.Certificate, reason int) {
+	payload, err := json.Marshal(link.RevokeJob{CA: c.CA, Certificate: c.DER, ReasonCode: reason, At: w.now})
+	if err != nil {
+		return
+	}
+	w.ask(model.Job{Key: "revoke:" + c.SHA256, Kind: link.JobRevoke, Payload: payload,
+		UserID: c.UserID, RunAt: w.now})
+}

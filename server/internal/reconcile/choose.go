@@ -1,0 +1,199 @@
+package reconcile
+
+import (
+	"time"
+
+	"github.com/waxseal/waxseal/platforms"
+	"github.com/waxseal/waxseal/profiles"
+	"github.com/waxseal/waxseal/server/internal/model"
+)
+
+// choose picks the one thing to say to the device now, or nil.
+//
+// A command that the device refused with NotNow is not offered again before the next Idle (Apple: Handling NotNow Status
+// Responses). A command that was sent and never answered is offered again under its own UUID at the next Idle.
+func (w *work) choose() *Action {
+	if w.enrolment.State == model.EnrolmentEnded || w.device.State == model.DeviceLeft {
+		return nil
+	}
+	if w.device.State == model.DeviceWiping {
+		return w.command(ActionErase, "", "", Action{})
+	}
+	for _, pick := range []func() *Action{w.chooseRemoval, w.chooseInstall, w.chooseInventory, w.chooseEnd} {
+		if a := pick(); a != nil {
+			return a
+		}
+	}
+	return nil
+}
+
+func (w *work) chooseRemoval() *Action {
+	for _, id := range w.order {
+		d := w.docs[id]
+		if d == nil || d.Status != model.DocumentRemoving || w.now.Before(d.RetryAt) {
+			continue
+		}
+		if a := w.command(ActionRemove, id, "", Action{Identifier: d.Document.Identifier}); a != nil {
+			return a
+		}
+	}
+	return nil
+}
+
+func (w *work) chooseInstall() *Action {
+	for _, id := range w.order {
+		d := w.docs[id]
+		if d == nil || !w.wanted[id] || (d.Status != model.DocumentReady && d.Status != model.DocumentSent) {
+			continue
+		}
+		if a := w.command(ActionInstall, id, d.Document.Revision, Action{Document: d.Document, Payload: d.Payload}); a != nil {
+			sent(d)
+			return a
+		}
+	}
+	return nil
+}
+
+func sent(d *model.DocumentState) {
+	d.Status, d.SentRevision, d.SentProof, d.SentCredentials = model.DocumentSent, d.Document.Revision, d.Document.Proof, nil
+	for _, c := range d.Document.Credentials {
+		d.SentCredentials = append(d.SentCredentials, c.SHA256)
+	}
+}
+
+// chooseInventory asks what the device is and has, when that is not fresh.
+func (w *work) chooseInventory() *Action {
+	due := !w.now.Before(w.enrolment.InventoryAt)
+	for _, q := range []struct {
+		kind ActionKind
+		at   *time.Time
+	}{{ActionAskFacts, &w.inventory.FactsAt}, {ActionListDocuments, &w.inventory.ProfilesAt},
+		{ActionListCertificates, &w.inventory.CertificatesAt}} {
+		if !q.at.IsZero() && (!due || !q.at.Before(w.enrolment.InventoryAt)) {
+			continue
+		}
+		if a := w.command(q.kind, "", "", Action{}); a != nil {
+			return a
+		}
+	}
+	return nil
+}
+
+// chooseEnd removes the enrolment itself, last, once the inventory has shown that everything else is gone.
+func (w *work) chooseEnd() *Action {
+	if w.device.State != model.DeviceRetiring || len(w.docs) > 0 || !w.fresh() {
+		return nil
+	}
+	w.device.Removal = model.RemovalVerified
+	return w.command(ActionRemoveEnrolment, "", "", Action{})
+}
+
+// command turns a choice into a stored command: an open one for the same thing is used again, under its own UUID, unless
+// it was refused in this connection.
+func (w *work) command(kind ActionKind, documentID, revision string, a Action) *Action {
+	c := w.openFor(kind, documentID, revision)
+	idle := w.in.Report.Outcome == OutcomeIdle
+	switch {
+	case c == nil:
+		c = &model.Command{UUID: w.in.NewUUID(), EnrolmentID: w.enrolment.ID, RequestType: string(kind),
+			DocumentID: documentID, Revision: revision, CreatedAt: w.now}
+	case c.State == model.CommandNotNow && !idle:
+		return nil
+	}
+	c.State, c.UpdatedAt = model.CommandSent, w.now
+	w.out.Commands = append(w.out.Commands, *c)
+	a.Kind, a.UUID = kind, c.UUID
+	return &a
+}
+
+func (w *work) openFor(kind ActionKind, documentID, revision string) *model.Command {
+	for _, c := range w.commands {
+		open := c.State == model.CommandSent || c.State == model.CommandNotNow
+		if open && c.RequestType == string(kind) && c.DocumentID == documentID && c.Revision == revision {
+			return c
+		}
+	}
+	return nil
+}
+
+// settle notes when nothing is left to say, so that an idle check-in costs no plan, and when to look again.
+func (w *work) settle(a *Action) {
+	e := &w.enrolment
+	if a != nil {
+		e.Dirty = true
+		return
+	}
+	e.Dirty, e.SettledGeneration = false, w.in.Snapshot.Generation
+	oldest := w.oldestList()
+	e.InventoryAt = oldest.Add(w.in.Settings.InventoryEvery)
+	if w.refusedForNow() || w.pending() > 0 {
+		e.InventoryAt = oldest // look again at the next check-in, without asking for the lists
+		return
+	}
+	if at := w.nextLook(); !at.IsZero() && at.Before(e.InventoryAt) {
+		e.InventoryAt = at
+	}
+}
+
+func (w *work) oldestList() time.Time {
+	at := w.inventory.FactsAt
+	for _, t := range []time.Time{w.inventory.ProfilesAt, w.inventory.CertificatesAt} {
+		if t.Before(at) {
+			at = t
+		}
+	}
+	return at
+}
+
+// refusedForNow: something was answered with NotNow and must be offered again.
+func (w *work) refusedForNow() bool {
+	for _, c := range w.commands {
+		if c.State == model.CommandNotNow {
+			return true
+		}
+	}
+	return false
+}
+
+// nextLook is the earliest moment at which time alone changes the decision: a retry, a connector that stays silent, a
+// renewal. Zero: none.
+func (w *work) nextLook() time.Time {
+	var at time.Time
+	earlier := func(t time.Time) {
+		if t.After(w.now) && (at.IsZero() || t.Before(at)) {
+			at = t
+		}
+	}
+	for _, d := range w.docs {
+		if d.Status == model.DocumentFailed || d.Status == model.DocumentRemoving {
+			earlier(d.RetryAt)
+		}
+		if d.Reason == platforms.ReasonRenderPending || d.Reason == platforms.ReasonIssuePending {
+			earlier(w.now.Add(w.in.Settings.ConnectorSilence))
+		}
+	}
+	for _, o := range w.applying {
+		if p, ok := o.Spec.(*profiles.PKCSCertificate); ok {
+			if c, has := w.issued()[o.Name]; has {
+				earlier(renewAt(c, p.RenewalThresholdPercentage))
+			}
+		}
+	}
+	return at
+}
+
+// pending counts the documents that will come by themselves.
+func (w *work) pending() int {
+	n := 0
+	for id := range w.wanted {
+		d := w.docs[id]
+		if d == nil {
+			continue
+		}
+		switch d.Reason {
+		case platforms.ReasonRenderPending, platforms.ReasonIssuePending:
+			n++
+		}
+	}
+	return n
+}

@@ -1,0 +1,230 @@
+package reconcile
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/waxseal/waxseal/internal/escrow"
+	"github.com/waxseal/waxseal/internal/link"
+	"github.com/waxseal/waxseal/platforms"
+	"github.com/waxseal/waxseal/profiles"
+	"github.com/waxseal/waxseal/server/internal/model"
+)
+
+// check looks at one wanted document and either says what holds it (true) or passes it on.
+type check func(w *work, d *model.DocumentState) bool
+
+// checks run in this order; the first that says true has decided.
+var checks = [...]check{
+	planWaits, isInstalled, isUnderwayNow, keepsFailing, dependencyWaits, cannotDecrypt, needsPayload,
+}
+
+// judge gives every wanted document its status and reason.
+func (w *work) judge() {
+	for _, id := range w.order {
+		d := w.docs[id]
+		if d == nil || !w.wanted[id] || w.decided(d) {
+			continue
+		}
+		if d.Reason != platforms.ReasonNotNow {
+			d.Reason, d.Detail = w.readyReason(d), ""
+		}
+		d.Status = model.DocumentReady
+	}
+	w.dropObsoleteJobs()
+}
+
+// dropObsoleteJobs ends render jobs whose revision or recipient nobody waits for.
+func (w *work) dropObsoleteJobs() {
+	for key, j := range w.in.Snapshot.Jobs {
+		if j.Kind != link.JobRender || (j.State != model.JobOpen && j.State != model.JobLeased) {
+			continue
+		}
+		d := w.docs[j.DocumentID]
+		if d == nil || !w.wanted[j.DocumentID] || d.Document.Revision != j.Revision || j.Recipient != w.enrolment.CertSHA256 {
+			w.out.Obsolete = append(w.out.Obsolete, key)
+		}
+	}
+	slices.Sort(w.out.Obsolete)
+}
+
+func (w *work) decided(d *model.DocumentState) bool {
+	for _, c := range checks {
+		if c(w, d) {
+			return true
+		}
+	}
+	return false
+}
+
+func (w *work) readyReason(d *model.DocumentState) platforms.Reason {
+	switch {
+	case d.Reason == platforms.ReasonVanished:
+		return d.Reason
+	case d.InstalledRevision != "":
+		return platforms.ReasonRevisionDiffers
+	default:
+		return platforms.ReasonNew
+	}
+}
+
+func wait(d *model.DocumentState, r platforms.Reason, detail string) bool {
+	d.Status, d.Reason, d.Detail = model.DocumentWaiting, r, detail
+	return true
+}
+
+// planWaits: the plan itself says what is missing.
+func planWaits(w *work, d *model.DocumentState) bool {
+	switch d.Document.Reason {
+	case "":
+		return false
+	case platforms.ReasonIssuePending:
+		return w.jobWaits(d, platforms.ReasonIssuePending, platforms.ReasonIssueRefused, w.issueJobs(d))
+	default:
+		return wait(d, d.Document.Reason, d.Document.Detail)
+	}
+}
+
+// issueJobs are the document's issue jobs: of the profiles that it serves.
+func (w *work) issueJobs(d *model.DocumentState) []model.Job {
+	var out []model.Job
+	for _, p := range d.Document.Profiles {
+		if j, ok := w.in.Snapshot.Jobs[w.issueKeys[p]]; ok {
+			out = append(out, j)
+		}
+	}
+	return out
+}
+
+// jobWaits says why work of a connector is not there yet: it refused, none is there, or it will come.
+func (w *work) jobWaits(d *model.DocumentState, pending, refused platforms.Reason, jobs []model.Job) bool {
+	for _, j := range jobs {
+		if j.State == model.JobFailed {
+			if j.Reason != "" {
+				refused = j.Reason
+			}
+			return wait(d, refused, j.Error)
+		}
+	}
+	if seen := w.in.Snapshot.ConnectorSeen; w.now.Sub(seen) > w.in.Settings.ConnectorSilence {
+		detail := "no connector has ever been seen; run `waxseal-connector run`"
+		if !seen.IsZero() {
+			detail = "no connector has been seen since " + seen.UTC().Format(time.RFC3339)
+		}
+		return wait(d, platforms.ReasonConnectorDown, detail)
+	}
+	detail := ""
+	for _, j := range jobs {
+		detail = j.Error
+	}
+	return wait(d, pending, detail)
+}
+
+// isInstalled: the device acknowledged exactly this revision.
+func isInstalled(_ *work, d *model.DocumentState) bool {
+	if d.InstalledRevision == "" || d.InstalledRevision != d.Document.Revision {
+		return false
+	}
+	if d.Status != model.DocumentVerified && d.Reason != platforms.ReasonVanished {
+		d.Status, d.Reason, d.Detail = model.DocumentInstalled, platforms.ReasonInstalled, ""
+	}
+	return true
+}
+
+// isUnderwayNow: this very revision has been sent, the answer is outstanding.
+func isUnderwayNow(w *work, d *model.DocumentState) bool {
+	return d.Status == model.DocumentSent && d.SentRevision == d.Document.Revision && w.underway(d.Document.ID)
+}
+
+// keepsFailing: the device refused it; not before RetryAt, and not for ever.
+func keepsFailing(w *work, d *model.DocumentState) bool {
+	if d.Attempts == 0 || (d.Attempts < w.in.Settings.MaxAttempts && !w.now.Before(d.RetryAt)) {
+		return false
+	}
+	d.Status, d.Reason = model.DocumentFailed, platforms.ReasonDeviceRefused
+	return true
+}
+
+// dependencyWaits: another document must be confirmed first.
+func dependencyWaits(w *work, d *model.DocumentState) bool {
+	for _, id := range d.Document.DependsOn {
+		dep := w.docs[id]
+		if dep == nil || dep.InstalledRevision == "" || dep.InstalledRevision != dep.Document.Revision {
+			return wait(d, platforms.ReasonDependency, id+" must be installed first")
+		}
+	}
+	return false
+}
+
+// cannotDecrypt: secrets never go to a certificate that cannot be a recipient.
+func cannotDecrypt(w *work, d *model.DocumentState) bool {
+	if !d.Document.HasSecrets() || w.in.CanDecrypt {
+		return false
+	}
+	return wait(d, platforms.ReasonDeviceIdentityCannotDecrypt,
+		"the device's certificate is not RSA with keyEncipherment; enrol again by a profile of this server")
+}
+
+// needsPayload: the connector must render it for this revision and this recipient.
+func needsPayload(w *work, d *model.DocumentState) bool {
+	if !d.Document.HasSecrets() || len(d.Payload) > 0 {
+		return false
+	}
+	job, err := w.renderJob(d)
+	if err != nil {
+		return wait(d, platforms.ReasonRenderFailed, err.Error())
+	}
+	w.ask(job)
+	var known []model.Job
+	if j, ok := w.in.Snapshot.Jobs[job.Key]; ok {
+		known = append(known, j)
+	}
+	return w.jobWaits(d, platforms.ReasonRenderPending, platforms.ReasonRenderFailed, known)
+}
+
+func (w *work) renderJob(d *model.DocumentState) (model.Job, error) {
+	records, err := w.records(d.Document.Credentials)
+	if err != nil {
+		return model.Job{}, err
+	}
+	payload, err := json.Marshal(link.RenderJob{Document: d.Document, Platform: w.device.Platform,
+		OSVersion: w.device.OSVersion, Recipient: w.enrolment.Certificate, Records: records})
+	if err != nil {
+		return model.Job{}, fmt.Errorf("write the render job of %s: %w", d.Document.ID, err)
+	}
+	return model.Job{
+		Key:  fmt.Sprintf("render:%s:%s:%s:%s:%d", w.enrolment.ID, d.Document.ID, d.Document.Revision, w.enrolment.CertSHA256, d.Renders),
+		Kind: link.JobRender, Payload: payload, UserID: w.in.Snapshot.User.ID, EnrolmentID: w.enrolment.ID,
+		DocumentID: d.Document.ID, Revision: d.Document.Revision, Recipient: w.enrolment.CertSHA256,
+		Needs: commonMembers(records), RunAt: w.now,
+	}, nil
+}
+
+func (w *work) records(credentials []profiles.Certificate) ([]escrow.Record, error) {
+	var out []escrow.Record
+	for _, c := range credentials {
+		r, ok := w.in.Snapshot.Records[c.RecordID]
+		if !ok {
+			return nil, fmt.Errorf("the sealed key of certificate %s is not in the store", c.SHA256)
+		}
+		out = append(out, r)
+	}
+	return out, nil
+}
+
+// commonMembers are the members that every record is sealed to.
+func commonMembers(records []escrow.Record) []string {
+	var common []string
+	for i, r := range records {
+		var members []string
+		for _, wr := range r.Wraps {
+			if i == 0 || slices.Contains(common, wr.Member) {
+				members = append(members, wr.Member)
+			}
+		}
+		common = members
+	}
+	return common
+}

@@ -1,0 +1,188 @@
+package reconcile
+
+import (
+	"time"
+
+	"github.com/waxseal/waxseal/platforms"
+	"github.com/waxseal/waxseal/profiles"
+	"github.com/waxseal/waxseal/server/internal/model"
+)
+
+// learn applies the device's report to the command that it answers. A report of a command that is not open (a duplicate,
+// or one never sent) changes nothing.
+func (w *work) learn() {
+	r := w.in.Report
+	if r.Outcome == OutcomeIdle {
+		w.closeSuperseded()
+		return
+	}
+	c := w.open(r.CommandUUID)
+	if c == nil {
+		return
+	}
+	c.UpdatedAt = w.now
+	switch r.Outcome {
+	case OutcomeNotNow:
+		c.State = model.CommandNotNow
+		w.notNow(c)
+	case OutcomeFailed:
+		c.State, c.Error = model.CommandFailed, r.Error
+		w.failed(c)
+	default:
+		c.State = model.CommandDone
+		w.done(c)
+	}
+	w.out.Commands = append(w.out.Commands, *c)
+}
+
+// closeSuperseded ends install commands of revisions that are not wanted any more: an idle device is not working on them.
+func (w *work) closeSuperseded() {
+	for _, c := range w.commands {
+		if ActionKind(c.RequestType) != ActionInstall {
+			continue
+		}
+		if d := w.docs[c.DocumentID]; d == nil || d.SentRevision != c.Revision {
+			c.State, c.Error, c.UpdatedAt = model.CommandFailed, "superseded", w.now
+			w.out.Commands = append(w.out.Commands, *c)
+		}
+	}
+}
+
+func (w *work) open(uuid string) *model.Command {
+	for _, c := range w.commands {
+		if c.UUID == uuid {
+			return c
+		}
+	}
+	return nil
+}
+
+func (w *work) notNow(c *model.Command) {
+	if d := w.docs[c.DocumentID]; d != nil {
+		d.Reason, d.Detail = platforms.ReasonNotNow, "the device is locked or busy; it is offered again"
+	}
+}
+
+func (w *work) done(c *model.Command) {
+	switch ActionKind(c.RequestType) {
+	case ActionInstall:
+		w.installed(c)
+	case ActionRemove:
+		w.removed(c)
+	case ActionListDocuments:
+		w.inventory.Profiles, w.inventory.ProfilesAt = w.in.Report.Documents, w.now
+	case ActionListCertificates:
+		w.inventory.Certificates, w.inventory.CertificatesAt = w.in.Report.Certificates, w.now
+	case ActionAskFacts:
+		w.facts()
+	case ActionErase:
+		w.left(model.RemovalReported)
+	case ActionRemoveEnrolment:
+		w.left(model.RemovalVerified)
+	}
+}
+
+func (w *work) installed(c *model.Command) {
+	d := w.docs[c.DocumentID]
+	w.stale()
+	if d == nil || d.SentRevision != c.Revision {
+		return // an older command's late answer; the inventory will tell
+	}
+	d.Status, d.Reason, d.Detail = model.DocumentInstalled, platforms.ReasonInstalled, ""
+	d.InstalledRevision, d.InstalledProof, d.InstalledCredentials = d.SentRevision, d.SentProof, d.SentCredentials
+	d.InstalledAt, d.Attempts, d.RetryAt = w.now, 0, time.Time{}
+	dropPayload(d)
+	w.audit("document.installed", d.Document.ID, "ok", map[string]string{"revision": d.InstalledRevision})
+}
+
+func (w *work) removed(c *model.Command) {
+	d := w.docs[c.DocumentID]
+	if d == nil {
+		return
+	}
+	d.Status, d.UpdatedAt = model.DocumentRemoved, w.now
+	w.stale()
+	w.audit("document.removed", d.Document.ID, "ok", nil)
+}
+
+// stale forgets the inventory: the device must be asked again before anything counts as verified.
+func (w *work) stale() {
+	w.inventory.ProfilesAt, w.inventory.CertificatesAt = time.Time{}, time.Time{}
+}
+
+func (w *work) failed(c *model.Command) {
+	kind := ActionKind(c.RequestType)
+	d := w.docs[c.DocumentID]
+	switch {
+	case kind == ActionRemove && w.in.Report.Absent:
+		c.State = model.CommandDone
+		w.removed(c)
+	case d != nil:
+		w.refused(d, kind)
+	case kind == ActionListDocuments:
+		w.inventory.ProfilesAt = w.now // nothing learned; asked again when due
+	case kind == ActionListCertificates:
+		w.inventory.CertificatesAt = w.now
+	case kind == ActionAskFacts:
+		w.inventory.FactsAt = w.now
+	case kind == ActionRemoveEnrolment && w.in.Report.Absent:
+		w.left(model.RemovalVerified)
+	}
+}
+
+func (w *work) refused(d *model.DocumentState, kind ActionKind) {
+	d.Attempts++
+	d.RetryAt = w.now.Add(backOff(d.Attempts))
+	d.Reason, d.Detail = platforms.ReasonDeviceRefused, w.in.Report.Error
+	if kind == ActionInstall {
+		d.Status = model.DocumentFailed
+		dropPayload(d)
+	}
+	w.audit("document.refused", d.Document.ID, "refused", map[string]string{"error": w.in.Report.Error})
+}
+
+// dropPayload erases a payload that was used up; the next render job gets a key of its own.
+func dropPayload(d *model.DocumentState) {
+	d.Payload, d.PayloadRevision, d.PayloadRecipient = nil, "", ""
+	d.Renders++
+}
+
+// backOff is 1, 2, 4 … minutes, at most 6 hours.
+func backOff(attempts int) time.Duration {
+	d := time.Minute << min(attempts-1, 9)
+	return min(d, 6*time.Hour)
+}
+
+func (w *work) facts() {
+	w.inventory.FactsAt = w.now
+	f := w.in.Report.Facts
+	if f == nil {
+		return
+	}
+	for _, p := range []struct {
+		to   *string
+		from string
+	}{{&w.device.Name, f.Name}, {&w.device.Model, f.Model}, {&w.device.OSVersion, f.OSVersion},
+		{&w.device.SerialNumber, f.SerialNumber}, {&w.device.IMEI, f.IMEI}} {
+		if p.from != "" {
+			*p.to = p.from
+		}
+	}
+}
+
+// left ends the enrolment after the device said that it obeyed.
+func (w *work) left(how model.Removal) {
+	if w.device.Removal == "" {
+		w.device.Removal = how
+	}
+	w.leftBy = profiles.EventRetire
+	if w.device.State == model.DeviceWiping {
+		w.leftBy = profiles.EventWipe
+	}
+	for _, d := range w.docs {
+		w.forget(d)
+	}
+	w.device.State, w.device.StateAt = model.DeviceLeft, w.now
+	w.enrolment.State = model.EnrolmentEnded
+	w.audit("device.left", w.device.ID, "ok", map[string]string{"removal": string(w.device.Removal)})
+}

@@ -1,0 +1,168 @@
+package reconcile
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/waxseal/waxseal/platforms"
+	"github.com/waxseal/waxseal/profiles"
+	"github.com/waxseal/waxseal/server/internal/model"
+)
+
+// plan asks the platform what the device should have. A device that leaves should have nothing.
+func (w *work) plan() {
+	s := w.in.Snapshot
+	if w.leaving() || w.enrolment.State == model.EnrolmentEnded {
+		return
+	}
+	w.applying = profiles.Effective(s.Objects, profiles.Subject{UPN: s.User.UPN, Groups: s.User.Spec.Groups, DeviceID: w.device.ID})
+	for _, doc := range w.in.Plan(w.planInput()) {
+		w.wanted[doc.ID] = true
+		w.order = append(w.order, doc.ID)
+		w.want(doc)
+	}
+}
+
+func (w *work) planInput() platforms.Input {
+	s := w.in.Snapshot
+	return platforms.Input{
+		Organization: w.in.Settings.Organization, Namespace: w.in.Settings.Namespace,
+		UserID: s.User.ID, UPN: s.User.UPN, User: s.User.Spec,
+		Device: platforms.Device{ID: w.device.ID, Platform: w.device.Platform, OSVersion: w.device.OSVersion,
+			Model: w.device.Model, Name: w.device.Name, SerialNumber: w.device.SerialNumber, IMEI: w.device.IMEI},
+		Profiles: w.applying, CAs: w.roots(), Issued: w.issued(), Imported: w.imported(),
+		PreviousCurrent: w.previousCurrent(), Redeliver: w.redeliver(), Now: w.now,
+	}
+}
+
+func (w *work) roots() map[string][]byte {
+	m := map[string][]byte{}
+	for _, ca := range w.in.Snapshot.CAs {
+		m[ca.Name] = ca.Certificate
+		if n := len(ca.Chain); n > 0 {
+			m[ca.Name] = ca.Chain[n-1]
+		}
+	}
+	return m
+}
+
+// issued gives each profile its newest current certificate. While a renewed one is on its way to the device, the one
+// before stays current too.
+func (w *work) issued() map[string]profiles.Certificate {
+	m := map[string]profiles.Certificate{}
+	for _, c := range w.in.Snapshot.Issued {
+		old, ok := m[c.Profile]
+		if c.Status == model.CertificateCurrent && (!ok || newer(c.Certificate, old)) {
+			m[c.Profile] = c.Certificate
+		}
+	}
+	return m
+}
+
+func newer(a, b profiles.Certificate) bool {
+	if !a.NotBefore.Equal(b.NotBefore) {
+		return a.NotBefore.After(b.NotBefore)
+	}
+	if !a.NotAfter.Equal(b.NotAfter) {
+		return a.NotAfter.After(b.NotAfter)
+	}
+	return a.SHA256 > b.SHA256
+}
+
+func (w *work) imported() []profiles.Certificate {
+	var out []profiles.Certificate
+	for _, c := range w.in.Snapshot.Imported {
+		out = append(out, c.Certificate)
+	}
+	return out
+}
+
+// previousCurrent tells the plan which encryption certificate an account has on the device now.
+func (w *work) previousCurrent() map[string]string {
+	m := map[string]string{}
+	for id, d := range w.docs {
+		if !strings.HasPrefix(id, "mail.") {
+			continue
+		}
+		for _, c := range w.in.Snapshot.Imported {
+			if c.Purpose == profiles.PurposeSMIMEEncryption && slices.Contains(d.InstalledCredentials, c.SHA256) {
+				m[id] = c.SHA256
+			}
+		}
+	}
+	return m
+}
+
+func (w *work) redeliver() map[string]int {
+	m := map[string]int{}
+	for _, d := range w.docs {
+		for sha, n := range d.Redeliver {
+			m[sha] = max(m[sha], n)
+		}
+	}
+	return m
+}
+
+// want takes over the latest plan of a document; another revision makes a payload and old failures worthless.
+func (w *work) want(doc platforms.Document) {
+	d := w.docs[doc.ID]
+	if d == nil {
+		w.docs[doc.ID] = &model.DocumentState{Document: doc, Status: model.DocumentWaiting, Reason: platforms.ReasonNew,
+			Redeliver: map[string]int{}, UpdatedAt: w.now}
+		return
+	}
+	if d.Document.Revision != doc.Revision {
+		d.Attempts, d.RetryAt = 0, w.now
+	}
+	switch d.Status { // wanted again before the removal was through
+	case model.DocumentRemoved:
+		d.Status, d.InstalledRevision, d.InstalledProof, d.InstalledCredentials = model.DocumentWaiting, "", "", nil
+	case model.DocumentRemoving:
+		d.Status = model.DocumentWaiting
+	}
+	d.Document = doc
+	if len(d.Payload) > 0 && (d.PayloadRevision != doc.Revision || d.PayloadRecipient != w.enrolment.CertSHA256) {
+		dropPayload(d)
+	}
+}
+
+// match marks what is on the device, or may be, and is not wanted any more.
+func (w *work) match() {
+	for _, id := range w.leftovers() {
+		d := w.docs[id]
+		switch {
+		case d.Status == model.DocumentRemoved || d.Status == model.DocumentRemoving:
+			w.order = append(w.order, id)
+		case d.InstalledRevision == "" && !w.underway(id):
+			w.forget(d)
+		default:
+			w.order = append(w.order, id)
+			d.Status, d.Reason, d.Detail = model.DocumentRemoving, platforms.ReasonUnassigned, ""
+			if w.leaving() {
+				d.Reason = platforms.ReasonRetired
+			}
+			dropPayload(d)
+		}
+	}
+}
+
+func (w *work) leftovers() []string {
+	var ids []string
+	for id := range w.docs {
+		if !w.wanted[id] {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+// underway tells whether an install command of the document may still arrive at the device.
+func (w *work) underway(id string) bool {
+	for _, c := range w.commands {
+		if c.DocumentID == id && ActionKind(c.RequestType) == ActionInstall && c.State == model.CommandSent {
+			return true
+		}
+	}
+	return false
+}

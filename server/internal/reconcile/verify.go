@@ -1,0 +1,101 @@
+package reconcile
+
+import (
+	"github.com/waxseal/waxseal/platforms"
+	"github.com/waxseal/waxseal/server/internal/model"
+)
+
+// fresh tells whether both lists were read after the last change on the device.
+func (w *work) fresh() bool {
+	return !w.inventory.ProfilesAt.IsZero() && !w.inventory.CertificatesAt.IsZero()
+}
+
+// verify compares what the device acknowledged with what its inventory shows.
+func (w *work) verify() {
+	if !w.fresh() {
+		return
+	}
+	for _, d := range w.docs {
+		switch {
+		case d.Status == model.DocumentRemoved:
+			w.verifyRemoved(d)
+		case d.Status == model.DocumentInstalled || d.Status == model.DocumentVerified:
+			w.verifyInstalled(d)
+		}
+	}
+}
+
+func (w *work) verifyRemoved(d *model.DocumentState) {
+	if _, there := w.inventory.Profiles[d.Document.Identifier]; there {
+		d.Status = model.DocumentRemoving
+		return
+	}
+	for _, sha := range d.InstalledCredentials {
+		if w.inventory.Certificates[sha] && !w.carried(sha, d) {
+			d.Status, d.Detail = model.DocumentRemoving, "the profile is gone, its certificate is still on the device"
+			return
+		}
+	}
+	w.audit("document.removal", d.Document.ID, "ok", map[string]string{"reason": string(platforms.ReasonRemovalVerified)})
+	w.forget(d)
+}
+
+// carried tells whether another installed document holds the certificate.
+func (w *work) carried(sha string, but *model.DocumentState) bool {
+	for _, d := range w.docs {
+		if d == but || d.InstalledRevision == "" || d.Status == model.DocumentRemoved {
+			continue
+		}
+		for _, s := range d.InstalledCredentials {
+			if s == sha {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func (w *work) forget(d *model.DocumentState) {
+	delete(w.docs, d.Document.ID)
+	w.out.Forget = append(w.out.Forget, d.Document.ID)
+}
+
+func (w *work) verifyInstalled(d *model.DocumentState) {
+	if w.inventory.Profiles[d.Document.Identifier] != d.InstalledProof {
+		d.Status, d.Reason = model.DocumentWaiting, platforms.ReasonVanished
+		d.Detail = "the device's profile list no longer shows it"
+		d.InstalledRevision, d.InstalledProof, d.InstalledCredentials = "", "", nil
+		w.audit("document.vanished", d.Document.ID, "ok", nil)
+		return
+	}
+	if w.identitiesVanished(d) {
+		return
+	}
+	if d.Status == model.DocumentInstalled {
+		d.Status, d.Reason, d.Detail = model.DocumentVerified, platforms.ReasonVerified, ""
+		w.audit("document.verified", d.Document.ID, "ok", map[string]string{"revision": d.InstalledRevision})
+	}
+}
+
+// maxRedeliveries bounds how often an identity that never shows in the certificate list is sent again.
+const maxRedeliveries = 3
+
+// identitiesVanished: the profile is there, an identity of it is not. It is delivered again under a fresh UUID.
+func (w *work) identitiesVanished(d *model.DocumentState) bool {
+	missing := false
+	for _, sha := range d.InstalledCredentials {
+		if w.inventory.Certificates[sha] {
+			continue
+		}
+		missing = true
+		if d.Redeliver[sha] < maxRedeliveries {
+			d.Redeliver[sha]++
+			w.audit("certificate.vanished", sha, "ok", map[string]string{"document": d.Document.ID})
+		}
+	}
+	if missing {
+		d.Status, d.Reason = model.DocumentFailed, platforms.ReasonVanished
+		d.Detail = "the device's certificate list lacks an identity of it"
+	}
+	return missing
+}
