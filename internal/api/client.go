@@ -90,7 +90,8 @@ func (c *Client) Apply(ctx context.Context, objects []profiles.Object, dryRun bo
 
 // DeleteObject removes a profile, an assignment or a user without devices.
 func (c *Client) DeleteObject(ctx context.Context, kind profiles.Kind, name string) error {
-	return c.do(ctx, http.MethodDelete, "/objects/"+url.PathEscape(string(kind))+"/"+url.PathEscape(name), nil, nil)
+	q := url.Values{"kind": {string(kind)}, "name": {name}} // names may hold slashes
+	return c.do(ctx, http.MethodDelete, "/objects?"+q.Encode(), nil, nil)
 }
 
 // PageQuery asks for a part of a list. Limit 0 is the server's choice.

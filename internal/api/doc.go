@@ -2,7 +2,7 @@
 // the admin token. The server describes the same paths as OpenAPI 3.1 at /openapi.json.
 //
 //	POST   /apply                  ApplyRequest → ApplyResponse
-//	DELETE /objects/{kind}/{name}  → 204
+//	DELETE /objects?kind=&name=    → 204
 //	GET    /objects                → Page[profiles.Object]: profiles and assignments as they were applied
 //	GET    /users, /groups, /profiles, /devices, /certificates, /escrow, /connectors, /jobs   ?after=&limit= → Page[…]
 //	GET    /users/{upn}            → User

@@ -1,0 +1,113 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"net/http"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/waxseal/waxseal/internal/api"
+	"github.com/waxseal/waxseal/server/internal/model"
+)
+
+func (s *Service) registerDevices(h huma.API) {
+	handle(s, h, operation("list-devices", http.MethodGet, "/devices", "List devices"), s.devices)
+	handle(s, h, operation("explain-device", http.MethodGet, "/devices/{id}/explain", "Say what should be on a device, what is there, and why not"), s.explain)
+	handle(s, h, operation("retire-device", http.MethodPost, "/devices/{id}/retire", "Take off a device what was delivered, the enrolment last"), s.retire)
+	handle(s, h, operation("wipe-device", http.MethodPost, "/devices/{id}/wipe", "Erase a device"), s.wipe)
+	handle(s, h, operation("sync-device", http.MethodPost, "/devices/{id}/sync", "Plan and inventory a device again at its next check-in"), s.sync)
+	handle(s, h, operation("list-certificates", http.MethodGet, "/certificates", "List certificates"), s.certificates)
+}
+
+type deviceInput struct {
+	ID string `path:"id" maxLength:"128"`
+}
+
+func deviceOf(d model.Device, upn string) api.Device {
+	return api.Device{ID: d.ID, User: upn, UserID: d.UserID, Platform: d.Platform, ExternalID: d.ExternalID, Name: d.Name, Model: d.Model,
+		OSVersion: d.OSVersion, SerialNumber: d.SerialNumber, State: string(d.State), Removal: string(d.Removal),
+		CreatedAt: d.CreatedAt, StateAt: d.StateAt, LastSeen: d.LastSeen}
+}
+
+func (s *Service) devices(ctx context.Context, in *pageInput) (*body[api.Page[api.Device]], error) {
+	devices, err := s.Store.Devices(ctx, in.page())
+	if err != nil {
+		return nil, err
+	}
+	names := s.upns()
+	for _, d := range devices {
+		if err := names.load(ctx, d.UserID); err != nil {
+			return nil, err
+		}
+	}
+	return pageOf(in, devices, deviceKey, func(d model.Device) api.Device { return deviceOf(d, names.of(d.UserID)) }), nil
+}
+
+func (s *Service) device(ctx context.Context, id string) (model.Device, error) {
+	d, err := s.Store.DeviceByID(ctx, id)
+	if errors.Is(err, model.ErrNotFound) {
+		return d, refuse(http.StatusNotFound, "", "there is no device %q; waxctl get devices lists them", id)
+	}
+	return d, err
+}
+
+func (s *Service) retire(ctx context.Context, in *deviceInput) (*body[api.Device], error) {
+	return s.setState(ctx, in.ID, model.DeviceRetiring, "device.retire")
+}
+
+func (s *Service) wipe(ctx context.Context, in *deviceInput) (*body[api.Device], error) {
+	return s.setState(ctx, in.ID, model.DeviceWiping, "device.wipe")
+}
+
+func (s *Service) setState(ctx context.Context, id string, to model.DeviceState, action string) (*body[api.Device], error) {
+	if _, err := s.device(ctx, id); err != nil {
+		return nil, err
+	}
+	if err := s.Store.SetDeviceState(ctx, id, to, s.Clock(), s.entry(action, id, nil)); err != nil {
+		return nil, err
+	}
+	return s.changed(ctx, id)
+}
+
+func (s *Service) sync(ctx context.Context, in *deviceInput) (*body[api.Device], error) {
+	if _, err := s.device(ctx, in.ID); err != nil {
+		return nil, err
+	}
+	if err := s.Store.MarkDirty(ctx, in.ID, s.Clock(), s.entry("device.sync", in.ID, nil)); err != nil {
+		return nil, err
+	}
+	return s.changed(ctx, in.ID)
+}
+
+// changed wakes the device, after the commit, and answers what it is now.
+func (s *Service) changed(ctx context.Context, id string) (*body[api.Device], error) {
+	s.Wake()
+	d, err := s.device(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	names := s.upns()
+	if err := names.load(ctx, d.UserID); err != nil {
+		return nil, err
+	}
+	return &body[api.Device]{Body: deviceOf(d, names.of(d.UserID))}, nil
+}
+
+func (s *Service) certificates(ctx context.Context, in *pageInput) (*body[api.Page[api.Certificate]], error) {
+	certificates, err := s.Store.Certificates(ctx, in.page())
+	if err != nil {
+		return nil, err
+	}
+	names := s.upns()
+	for _, c := range certificates {
+		if err := names.load(ctx, c.UserID); err != nil {
+			return nil, err
+		}
+	}
+	return pageOf(in, certificates, certificateKey, func(c model.Certificate) api.Certificate {
+		return api.Certificate{SHA256: c.SHA256, Subject: c.Subject, Issuer: c.Issuer, Serial: c.Serial, Addresses: c.Addresses,
+			NotBefore: c.NotBefore, NotAfter: c.NotAfter, Purpose: c.Purpose, Kind: string(c.Kind), User: names.of(c.UserID),
+			DeviceID: c.DeviceID, Profile: c.Profile, CA: c.CA, RecordID: c.RecordID, Status: string(c.Status), StatusAt: c.StatusAt, DER: c.DER}
+	}), nil
+}
