@@ -20,12 +20,15 @@ const importHint = "import keys with `waxctl import pfx`, which seals them befor
 // management payloads, encrypted profiles and identifiers that begin with namespacePrefix. The error lists every fault
 // and names payload and key, never a value.
 func CheckCustom(data []byte, namespacePrefix string) error {
-	p, err := ParseProfile(data)
-	if err != nil {
-		return err
+	if len(data) > proplist.MaxSize {
+		return errors.New("the profile is larger than 1 MiB")
 	}
 	if holdsTextKey(data) {
 		return fmt.Errorf("the file carries a private key (%s)", importHint)
+	}
+	p, err := ParseProfile(data)
+	if err != nil {
+		return err
 	}
 	if p.IsEncrypted {
 		return errors.New("the profile is encrypted: upload it in plain or signed form, so that it can be checked")
@@ -116,28 +119,22 @@ func (c *customCheck) value(where, at string, v any) {
 			c.value(where, fmt.Sprintf("%s[%d]", at, i), item)
 		}
 	case string:
-		c.text(where, at, t)
+		c.data(where, at, []byte(t))
 	case []byte:
 		c.data(where, at, t)
 	}
 }
 
-// text judges a string, which may be base64 of bytes.
-func (c *customCheck) text(where, at, text string) {
-	if holdsTextKey([]byte(text)) {
-		c.fault("%s: %s carries a private key (%s)", where, at, importHint)
-		return
-	}
-	compact := strings.Join(strings.Fields(text), "")
-	if decoded, err := base64.StdEncoding.DecodeString(compact); err == nil && len(decoded) >= 32 {
-		c.data(where, at, decoded)
-	}
-}
-
-// data judges bytes, which may hold a property list or a whole profile of their own, signed or not.
+// data judges the bytes of a value, string or data. They may be base64 of others, and hold a property list or a whole
+// profile of their own, signed or not.
 func (c *customCheck) data(where, at string, data []byte) {
 	if holdsTextKey(data) || isKeyDER(data) {
 		c.fault("%s: %s carries a private key (%s)", where, at, importHint)
+		return
+	}
+	compact := bytes.Join(bytes.Fields(data), nil)
+	if decoded, err := base64.StdEncoding.DecodeString(string(compact)); err == nil && len(decoded) >= 32 {
+		c.data(where, at, decoded)
 		return
 	}
 	start := bytes.Index(data, []byte("<plist"))

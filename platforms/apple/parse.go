@@ -46,7 +46,7 @@ type Payload struct {
 	Content map[string]any
 }
 
-// ParseProfile reads a configuration profile of at most one megabyte: plain, signed, or encrypted (then Open gives the
+// ParseProfile reads a configuration profile of at most four megabytes: plain, signed, or encrypted (then Open gives the
 // payloads). A signature must verify, but whether its signer is to be trusted is the caller's business.
 func ParseProfile(data []byte) (*Profile, error) {
 	p := &Profile{}
@@ -54,7 +54,7 @@ func ParseProfile(data []byte) (*Profile, error) {
 	if err != nil {
 		return nil, fmt.Errorf("parse profile: %w", err)
 	}
-	top, err := proplist.DecodeDict(plain)
+	top, err := proplist.DecodeDict(plain, proplist.MaxProfileSize)
 	if err != nil {
 		return nil, fmt.Errorf("parse profile: %w", err)
 	}
@@ -66,8 +66,8 @@ func ParseProfile(data []byte) (*Profile, error) {
 
 // unwrap takes a signature off. DER begins with a SEQUENCE, XML never does.
 func (p *Profile) unwrap(data []byte) ([]byte, error) {
-	if len(data) > proplist.MaxSize {
-		return nil, errors.New("larger than 1 MiB")
+	if len(data) > proplist.MaxProfileSize {
+		return nil, errors.New("larger than 4 MiB")
 	}
 	if len(data) == 0 || data[0] != 0x30 {
 		return bytes.TrimPrefix(data, []byte("\xef\xbb\xbf")), nil
@@ -142,7 +142,7 @@ func (p *Profile) Open(decrypt func([]byte) ([]byte, error)) error {
 	if err != nil {
 		return fmt.Errorf("open profile %s: %w", p.Identifier, err)
 	}
-	content, err := proplist.Decode(plain)
+	content, err := proplist.DecodeLimit(plain, proplist.MaxProfileSize)
 	if err != nil {
 		return fmt.Errorf("open profile %s: %w", p.Identifier, err)
 	}

@@ -92,7 +92,7 @@ func renderPayloads(plans []planned, creds map[string]platforms.PKCS12) (payload
 
 // renderCustom keeps the admin's payloads and makes the profile one of ours.
 func renderCustom(doc platforms.Document, b body) ([]byte, error) {
-	top, err := proplist.DecodeDict(b.Custom)
+	top, err := proplist.DecodeDict(b.Custom, proplist.MaxProfileSize)
 	if err != nil {
 		return nil, err
 	}

@@ -135,14 +135,14 @@ func (u *Unknown) Type() string { return u.MessageType }
 // error; one without a type or without a name of the device is an error.
 func DecodeCheckin(body []byte) (Message, error) {
 	var head Header
-	if err := proplist.DecodeInto(body, &head); err != nil {
+	if err := proplist.DecodeInto(body, proplist.MaxSize, &head); err != nil {
 		return nil, fmt.Errorf("decode check-in: %w", err)
 	}
 	if head.MessageType == "" {
 		return nil, errors.New("decode check-in: MessageType is missing")
 	}
 	m := newMessage(head.MessageType)
-	if err := proplist.DecodeInto(body, m); err != nil {
+	if err := proplist.DecodeInto(body, proplist.MaxSize, m); err != nil {
 		return nil, fmt.Errorf("decode check-in %s: %w", known(m), err)
 	}
 	if m.From().DeviceID() == "" {
@@ -204,4 +204,4 @@ type Answer interface {
 func EncodeAnswer[A Answer](a A) ([]byte, error) { return proplist.Encode(a) }
 
 // DecodeAnswer reads the body of an answer; the device's side.
-func DecodeAnswer[A Answer](body []byte, a A) error { return proplist.DecodeInto(body, a) }
+func DecodeAnswer[A Answer](body []byte, a A) error { return proplist.DecodeInto(body, proplist.MaxSize, a) }

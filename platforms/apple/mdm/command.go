@@ -107,7 +107,7 @@ func (c *Command) Encode() ([]byte, error) {
 // answers it with MCMDMErrorDomain 12021.
 func DecodeCommand(body []byte) (*Command, error) {
 	c := &Command{}
-	if err := proplist.DecodeInto(body, c); err != nil {
+	if err := proplist.DecodeInto(body, proplist.MaxProfileSize, c); err != nil {
 		return nil, fmt.Errorf("decode command: %w", err)
 	}
 	if c.UUID == "" || c.Command.RequestType == "" {

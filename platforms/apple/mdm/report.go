@@ -103,7 +103,7 @@ type wireReport struct {
 // DecodeReport reads a report of at most one megabyte. One without a status or a name of the device is an error.
 func DecodeReport(body []byte) (*Report, error) {
 	var w wireReport
-	if err := proplist.DecodeInto(body, &w); err != nil {
+	if err := proplist.DecodeInto(body, proplist.MaxSize, &w); err != nil {
 		return nil, fmt.Errorf("decode report: %w", err)
 	}
 	r := &Report{Enrollment: w.Enrollment, Status: w.Status, CommandUUID: w.CommandUUID, RequestType: w.RequestType,

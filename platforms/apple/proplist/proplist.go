@@ -12,8 +12,11 @@ import (
 	"github.com/micromdm/plist"
 )
 
-// MaxSize bounds what Decode reads. Apple names no limit; vendors take one megabyte.
+// MaxSize bounds what servers read from devices and people. Apple names no limit; vendors take one megabyte.
 const MaxSize = 1 << 20
+
+// MaxProfileSize bounds what devices read: a profile with a long history of keys, and the command that carries it.
+const MaxProfileSize = 4 << 20
 
 // maxDepth bounds nesting. Real messages stay under ten levels.
 const maxDepth = 64
@@ -22,18 +25,21 @@ const maxDepth = 64
 // underlying map[string]any.
 type Dict = map[string]any
 
-// Decode reads one XML property list of any root type.
-func Decode(data []byte) (any, error) {
+// Decode reads one XML property list of any root type, of at most MaxSize.
+func Decode(data []byte) (any, error) { return DecodeLimit(data, MaxSize) }
+
+// DecodeLimit reads one XML property list of any root type, of at most that many bytes.
+func DecodeLimit(data []byte, limit int) (any, error) {
 	var v any
-	if err := DecodeInto(data, &v); err != nil {
+	if err := DecodeInto(data, limit, &v); err != nil {
 		return nil, err
 	}
 	return v, nil
 }
 
-// DecodeDict reads one XML property list whose root is a dictionary.
-func DecodeDict(data []byte) (Dict, error) {
-	v, err := Decode(data)
+// DecodeDict reads one XML property list whose root is a dictionary, of at most that many bytes.
+func DecodeDict(data []byte, limit int) (Dict, error) {
+	v, err := DecodeLimit(data, limit)
 	if err != nil {
 		return nil, err
 	}
@@ -44,10 +50,10 @@ func DecodeDict(data []byte) (Dict, error) {
 	return d, nil
 }
 
-// DecodeInto reads one XML property list into the value that v points to. Unknown keys are accepted. An error never
-// quotes a value, since it may be a secret.
-func DecodeInto(data []byte, v any) error {
-	if err := scan(data); err != nil {
+// DecodeInto reads one XML property list of at most that many bytes into the value that v points to. Unknown keys are
+// accepted. An error never quotes a value, since it may be a secret.
+func DecodeInto(data []byte, limit int, v any) error {
+	if err := scan(data, limit); err != nil {
 		return fmt.Errorf("property list: %w", err)
 	}
 	err := plist.NewXMLDecoder(bytes.NewReader(data)).Decode(v)

@@ -26,7 +26,7 @@ func TestRoundTrip(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := DecodeDict(first)
+	got, err := DecodeDict(first, MaxSize)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,6 +50,7 @@ func TestDecodeRefuses(t *testing.T) {
 		"trailing text":     append(wrap("<dict/>"), "garbage"...),
 		"trailing element":  append(wrap("<dict/>"), "<dict/>"...),
 		"entity":            []byte(`<!DOCTYPE plist [<!ENTITY a "b">]><plist><string>&a;</string></plist>`),
+		"hidden end":        wrap("<dict>"+strings.Repeat(`<key>a</key><array a="/>">`, 1000)),
 		"truncated":         wrap("<dict>")[:60],
 		"unclosed":          []byte("<plist><dict><key>a</key>"),
 		"unknown element":   wrap("<set/>"),
@@ -65,7 +66,7 @@ func TestDecodeRefuses(t *testing.T) {
 
 func TestDecodeErrorsQuoteNoValue(t *testing.T) {
 	var target struct{ Token []byte }
-	err := DecodeInto(wrap("<dict><key>Token</key><string>hunter2</string></dict>"), &target)
+	err := DecodeInto(wrap("<dict><key>Token</key><string>hunter2</string></dict>"), MaxSize, &target)
 	if err == nil || strings.Contains(err.Error(), "hunter2") {
 		t.Fatalf("got %v", err)
 	}

@@ -3,13 +3,14 @@ package proplist
 import (
 	"bytes"
 	"errors"
+	"fmt"
 )
 
 // scan looks over the markup before the library does: the library recurses without a limit and ignores what follows
 // the root element.
-func scan(data []byte) error {
-	if len(data) > MaxSize {
-		return errors.New("larger than 1 MiB")
+func scan(data []byte, limit int) error {
+	if len(data) > limit {
+		return fmt.Errorf("larger than %d KiB", limit>>10)
 	}
 	s := scanner{rest: data}
 	for len(s.rest) > 0 {
@@ -84,6 +85,8 @@ func (s *scanner) element() error {
 	tag := s.rest[1:end]
 	s.rest = s.rest[end+1:]
 	switch {
+	case s.depth > 0 && bytes.IndexByte(tag, '=') >= 0: // a value might hide where the tag ends
+		return errors.New("an element inside has attributes")
 	case bytes.HasPrefix(tag, []byte("/")):
 		s.depth--
 	case !bytes.HasSuffix(tag, []byte("/")):
