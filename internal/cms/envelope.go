@@ -131,9 +131,13 @@ func Decrypt(ber []byte, cert *x509.Certificate, key crypto.PrivateKey) ([]byte,
 		return nil, fmt.Errorf("%w: %s in this kind of envelope", ErrUnsupported, spec.oid)
 	}
 	err = ErrNoRecipient
+	tries := 0
 	for _, r := range env.recipients {
 		if !r.Matches(cert) {
 			continue
+		}
+		if tries++; tries > maxTries {
+			break
 		}
 		var contentKey, content []byte
 		if contentKey, err = r.contentKey(key, spec.keySize); err != nil {
@@ -145,6 +149,9 @@ func Decrypt(ber []byte, cert *x509.Certificate, key crypto.PrivateKey) ([]byte,
 	}
 	return nil, err
 }
+
+// maxTries bounds the private key operations that one message can ask for by naming a recipient again and again.
+const maxTries = 4
 
 func (r recipient) contentKey(key crypto.PrivateKey, size int) ([]byte, error) {
 	if r.agreement != nil {

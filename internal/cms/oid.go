@@ -12,7 +12,7 @@ import (
 	_ "crypto/sha512"
 )
 
-// Object identifiers, as functions' constants would be if Go had constant slices. They are never written to.
+// Object identifiers, which would be constants if Go had constant slices. They are never written to.
 var (
 	oidData              = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 7, 1}
 	oidSignedData        = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 7, 2}

@@ -17,6 +17,9 @@ import (
 // maxSigners bounds the work that one message can ask for.
 const maxSigners = 8
 
+// maxRSA is the longest modulus in bytes (16384 bits) that is worth an exponentiation.
+const maxRSA = 2048
+
 // Signed is a message whose signatures all verified.
 type Signed struct {
 	// Content is what was signed, the given bytes for a detached signature.
@@ -295,6 +298,9 @@ func sum(hash crypto.Hash, message []byte) []byte {
 }
 
 func (si signerInfo) checkRSA(scheme int, hash crypto.Hash, key *rsa.PublicKey, message []byte) (bool, error) {
+	if key.Size() > maxRSA {
+		return false, fmt.Errorf("%w: signer's RSA key of %d bytes", ErrUnsupported, key.Size())
+	}
 	digest := sum(hash, message)
 	switch scheme {
 	case schemePKCS1:

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"testing"
 
+	pkcs12 "software.sslmate.com/src/go-pkcs12"
+
 	"github.com/waxseal/waxseal/internal/testpki"
 )
 
@@ -216,6 +218,23 @@ func TestPeersReadWhatWeWrite(t *testing.T) {
 				checkIdentity(t, got, id, chain)
 			})
 		}
+	}
+}
+
+// TestDecodePBMAC1 reads what nobody but the newest programs writes yet (RFC 9579).
+func TestDecodePBMAC1(t *testing.T) {
+	_, id, chain := home(t, testpki.RSA2048)
+	out, err := pkcs12.Modern2026.Encode(id.Key, id.Cert, chain, "pässword")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := Decode(out, "pässword")
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkIdentity(t, got, id, chain)
+	if _, err := Decode(out, "password"); !errors.Is(err, ErrWrongPassword) {
+		t.Errorf("with a wrong password: %v", err)
 	}
 }
 
