@@ -204,4 +204,6 @@ type Answer interface {
 func EncodeAnswer[A Answer](a A) ([]byte, error) { return proplist.Encode(a) }
 
 // DecodeAnswer reads the body of an answer; the device's side.
-func DecodeAnswer[A Answer](body []byte, a A) error { return proplist.DecodeInto(body, proplist.MaxSize, a) }
+func DecodeAnswer[A Answer](body []byte, a A) error {
+	return proplist.DecodeInto(body, proplist.MaxSize, a)
+}

@@ -50,7 +50,7 @@ func TestDecodeRefuses(t *testing.T) {
 		"trailing text":     append(wrap("<dict/>"), "garbage"...),
 		"trailing element":  append(wrap("<dict/>"), "<dict/>"...),
 		"entity":            []byte(`<!DOCTYPE plist [<!ENTITY a "b">]><plist><string>&a;</string></plist>`),
-		"hidden end":        wrap("<dict>"+strings.Repeat(`<key>a</key><array a="/>">`, 1000)),
+		"hidden end":        wrap("<dict>" + strings.Repeat(`<key>a</key><array a="/>">`, 1000)),
 		"truncated":         wrap("<dict>")[:60],
 		"unclosed":          []byte("<plist><dict><key>a</key>"),
 		"unknown element":   wrap("<set/>"),
