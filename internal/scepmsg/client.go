@@ -131,8 +131,8 @@ func ParseCertRep(der []byte, cert *x509.Certificate, key crypto.Signer) (*Reply
 	return nil, fmt.Errorf("%w: status %q", ErrMalformed, h.status)
 }
 
-// open decrypts the certificate bag. A reply to a renewal holds a certificate of another key than the signer's, so
-// only the first certificate that is no CA can be taken when none has the signer's key.
+// open decrypts the certificate bag. The certificate of a first request has the key that signed it. A reply to a renewal
+// may hold one of another key, and then it is the first that is no CA: whoever asked compares it with the new key.
 func (r *Reply) open(envelope []byte, cert *x509.Certificate, key crypto.Signer) error {
 	bag, err := cms.Decrypt(envelope, cert, key)
 	if err != nil {
@@ -148,7 +148,7 @@ func (r *Reply) open(envelope []byte, cert *x509.Certificate, key crypto.Signer)
 		}
 	}
 	for _, c := range certs {
-		if r.Certificate == nil && !c.IsCA {
+		if r.Certificate == nil && !c.IsCA && !selfIssued(cert) {
 			r.Certificate = c
 		}
 		if c != r.Certificate {
