@@ -1,0 +1,326 @@
+package main
+
+import (
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/waxseal/waxseal/agent/apns"
+	"github.com/waxseal/waxseal/agent/apple"
+	"github.com/waxseal/waxseal/agent/device"
+	"github.com/waxseal/waxseal/agent/keychain"
+)
+
+func (c *cli) logger() *slog.Logger {
+	return slog.New(slog.NewTextHandler(c.Err, nil))
+}
+
+func (c *cli) enroll() *cobra.Command {
+	var cfg apple.Config
+	var ca, apnsCA, signature string
+	cmd := &cobra.Command{
+		Use:   "enroll URL|FILE --platform ios --state DIR",
+		Short: "Enrol a device with a profile from a link or a .mobileconfig file",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := checkPlatform(cfg.Platform); err != nil {
+				return err
+			}
+			var err error
+			if cfg.CA, err = optionalFile(ca); err != nil {
+				return err
+			}
+			if cfg.APNsCA, err = optionalFile(apnsCA); err != nil {
+				return err
+			}
+			if cfg.Signature, err = signatureStyle(signature); err != nil {
+				return err
+			}
+			return c.with(cfg, func(d *apple.Device) error {
+				if err := d.Enroll(cmd.Context(), args[0]); err != nil {
+					return err
+				}
+				fmt.Fprintf(c.Err, "enrolled: %s %s, iOS %s, serial %s\n", d.Info().ModelName, d.Info().UDID, d.Info().OSVersion, d.Info().SerialNumber)
+				return nil
+			})
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&cfg.Platform, "platform", "ios", "ios or macos")
+	f.StringVar(&ca, "ca", "", "PEM file with the roots that the owner trusts for TLS; kept in the state folder")
+	f.StringVar(&cfg.OSVersion, "os-version", "", "version of the system (default "+device.DefaultOSVersion+")")
+	f.StringVar(&cfg.Model, "model", "", "product name, as iPhone15,2 or iPad14,3 (default "+device.DefaultModel+")")
+	f.StringVar(&cfg.APNs, "apns", "", "URL of the simulated push service (waxseal-agent apns)")
+	f.StringVar(&apnsCA, "apns-ca", "", "PEM file with the root of the push service; not needed on this machine")
+	f.StringVar(&signature, "signature", "ber", "form of Mdm-Signature: ber (as iPhones send it) or der")
+	return cmd
+}
+
+func checkPlatform(platform string) error {
+	if platform != "ios" && platform != "macos" {
+		return fmt.Errorf("--platform %s is not simulated; ios and macos are", platform)
+	}
+	return nil
+}
+
+func signatureStyle(name string) (apple.SignatureStyle, error) {
+	switch name {
+	case "ber":
+		return apple.SignatureBER, nil
+	case "der":
+		return apple.SignatureDER, nil
+	}
+	return 0, fmt.Errorf("--signature %s is neither ber nor der", name)
+}
+
+func optionalFile(path string) ([]byte, error) {
+	if path == "" {
+		return nil, nil
+	}
+	return os.ReadFile(path)
+}
+
+func (c *cli) sync() *cobra.Command {
+	var wait time.Duration
+	var chaos []string
+	cmd := &cobra.Command{
+		Use:   "sync --state DIR",
+		Short: "Talk to the server until it had nothing for two seconds",
+		Long: "Polls until the server had nothing for two seconds and what it announced has arrived.\n" +
+			"Ends with 1 and the reason if a command failed or was put off, or if something is still missing after --wait.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return c.with(apple.Config{}, func(d *apple.Device) error {
+				if err := d.Chaos(chaos...); err != nil {
+					return err
+				}
+				report, err := d.Sync(cmd.Context(), wait)
+				fmt.Fprintf(c.Err, "%d commands carried out\n", report.Commands)
+				if report.Left {
+					fmt.Fprintln(c.Err, "the device is not enrolled any more")
+				}
+				return err
+			})
+		},
+	}
+	cmd.Flags().DurationVar(&wait, "wait", apple.DefaultWait, "the longest time that it may take")
+	cmd.Flags().StringSliceVar(&chaos, "chaos", nil, "misbehave: duplicate,lost,forgotten,notnow,drop-shared,reject-expired")
+	return cmd
+}
+
+func (c *cli) run() *cobra.Command {
+	var interval time.Duration
+	var chaos []string
+	var cfg apple.Config
+	cmd := &cobra.Command{
+		Use:   "run --state DIR",
+		Short: "Keep a device going: it answers pushes, and polls at an interval",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return c.with(cfg, func(d *apple.Device) error {
+				if err := d.Chaos(chaos...); err != nil {
+					return err
+				}
+				return d.Run(cmd.Context(), interval)
+			})
+		},
+	}
+	cmd.Flags().DurationVar(&interval, "interval", 5*time.Second, "time between polls; 0 waits for pushes only")
+	cmd.Flags().StringVar(&cfg.APNs, "apns", "", "URL of the simulated push service, in place of the one given at enrolment")
+	cmd.Flags().StringSliceVar(&chaos, "chaos", nil, "as for sync")
+	return cmd
+}
+
+func (c *cli) unenroll() *cobra.Command {
+	return &cobra.Command{
+		Use:   "unenroll --state DIR",
+		Short: "Remove the MDM profile, as the user can: everything that it brought goes with it",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return c.with(apple.Config{}, func(d *apple.Device) error { return d.Unenroll(cmd.Context()) })
+		},
+	}
+}
+
+func (c *cli) apns() *cobra.Command {
+	var listen, out string
+	cmd := &cobra.Command{
+		Use:   "apns --listen ADDR --out DIR",
+		Short: "Run a stand-in for Apple's push service",
+		Long: "Prints its URL, for --apns-url of a server and --apns of a device, and runs until it is interrupted.\n" +
+			"DIR gets ca.pem, the push certificate push.pem with push.key, and what was pushed in pushes.jsonl.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if out == "" {
+				return errors.New("no folder for the certificates given: use --out DIR")
+			}
+			r, err := apns.Serve(device.SystemClock{}, listen, out)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintln(c.Out, r.URL)
+			return r.Wait(cmd.Context())
+		},
+	}
+	cmd.Flags().StringVar(&listen, "listen", "127.0.0.1:0", "address to listen on")
+	cmd.Flags().StringVar(&out, "out", "", "folder for certificates and received pushes")
+	return cmd
+}
+
+func (c *cli) profiles() *cobra.Command {
+	cmd := &cobra.Command{Use: "profiles", Short: "Installed configuration profiles"}
+	cmd.AddCommand(&cobra.Command{
+		Use: "list --state DIR", Short: "List the installed profiles", Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			d, err := c.view()
+			if err != nil {
+				return err
+			}
+			for _, p := range d.Profiles() {
+				fmt.Fprintf(c.Out, "%s\t%s\t%s\n", p.Identifier, p.UUID, p.Name)
+			}
+			return nil
+		},
+	})
+	var out string
+	export := &cobra.Command{
+		Use: "export --out DIR --state DIR", Short: "Write the installed profiles, opened, as XML property lists", Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			d, err := c.view()
+			if err != nil {
+				return err
+			}
+			return d.ExportProfiles(out)
+		},
+	}
+	export.Flags().StringVar(&out, "out", "", "folder to write to")
+	cmd.AddCommand(export)
+	return cmd
+}
+
+func (c *cli) keychain() *cobra.Command {
+	cmd := &cobra.Command{Use: "keychain", Short: "Certificates and keys of the device"}
+	var asJSON bool
+	list := &cobra.Command{
+		Use: "list --state DIR", Short: "List certificates and identities", Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error { return c.keychainList(asJSON) },
+	}
+	list.Flags().BoolVar(&asJSON, "json", false, "one object a line")
+	var out string
+	export := &cobra.Command{
+		Use: "export --out DIR --state DIR", Short: "Write certificates and private keys as PEM files", Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			d, err := c.view()
+			if err != nil {
+				return err
+			}
+			if out == "" {
+				return errors.New("no folder given: use --out DIR")
+			}
+			return d.Keychain().Export(out)
+		},
+	}
+	export.Flags().StringVar(&out, "out", "", "folder to write to")
+	cmd.AddCommand(list, export)
+	return cmd
+}
+
+// listedItem is a line of keychain list --json.
+type listedItem struct {
+	SHA256        string    `json:"sha256"`
+	Subject       string    `json:"subject"`
+	Addresses     []string  `json:"addresses"`
+	NotBefore     time.Time `json:"notBefore"`
+	NotAfter      time.Time `json:"notAfter"`
+	HasPrivateKey bool      `json:"hasPrivateKey"`
+	Profile       string    `json:"profile"`
+	Profiles      []string  `json:"profiles"`
+}
+
+func (c *cli) keychainList(asJSON bool) error {
+	d, err := c.view()
+	if err != nil {
+		return err
+	}
+	enc := json.NewEncoder(c.Out)
+	for _, item := range d.Keychain().Items() {
+		line := describe(item)
+		if asJSON {
+			if err := enc.Encode(line); err != nil {
+				return err
+			}
+			continue
+		}
+		kind := "certificate"
+		if line.HasPrivateKey {
+			kind = "identity"
+		}
+		fmt.Fprintf(c.Out, "%s\t%s\t%s\t%s\t%s\n", line.SHA256[:16], kind, line.NotAfter.Format(time.DateOnly), line.Subject, line.Profile)
+	}
+	return nil
+}
+
+func describe(item keychain.Item) listedItem {
+	line := listedItem{
+		SHA256: item.ID(), Subject: item.Certificate.Subject.String(), Addresses: addresses(item.Certificate),
+		NotBefore: item.Certificate.NotBefore.UTC(), NotAfter: item.Certificate.NotAfter.UTC(), HasPrivateKey: item.Key != nil,
+		Profiles: []string{},
+	}
+	seen := map[string]bool{}
+	for _, holder := range item.Holders {
+		if !seen[holder.Profile] {
+			seen[holder.Profile] = true
+			line.Profiles = append(line.Profiles, holder.Profile)
+		}
+	}
+	if len(line.Profiles) > 0 {
+		line.Profile = line.Profiles[0]
+	}
+	return line
+}
+
+func addresses(cert *x509.Certificate) []string {
+	if found := apple.Addresses(cert); found != nil {
+		return found
+	}
+	return []string{}
+}
+
+func (c *cli) lock() *cobra.Command {
+	var off bool
+	cmd := &cobra.Command{
+		Use: "lock --state DIR", Short: "Lock the screen, so that the device answers NotNow", Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			f, err := device.ReadFolder(c.state)
+			if err != nil {
+				return err
+			}
+			return f.SetLocked(!off)
+		},
+	}
+	cmd.Flags().BoolVar(&off, "off", false, "unlock")
+	return cmd
+}
+
+func (c *cli) info() *cobra.Command {
+	return &cobra.Command{
+		Use: "info --state DIR", Short: "Say which device it is, as JSON", Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			d, err := c.view()
+			if err != nil {
+				return err
+			}
+			return json.NewEncoder(c.Out).Encode(struct {
+				device.Info
+				Enrolled bool            `json:"enrolled"`
+				Accounts []apple.Account `json:"accounts"`
+			}{d.Info(), d.Enrolled(), d.Accounts()})
+		},
+	}
+}

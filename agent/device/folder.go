@@ -1,0 +1,156 @@
+package device
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+)
+
+// File names in a state folder.
+const (
+	stateName  = "device.json"
+	caName     = "ca.pem"
+	apnsCAName = "apns-ca.pem"
+	lockedName = "locked"
+	chaosName  = "chaos"
+)
+
+// ErrBusy says that another process works with the state folder.
+var ErrBusy = errors.New("another waxseal-agent works with this state folder; stop it, or use another --state")
+
+// Folder is a state folder.
+type Folder struct {
+	Dir  string
+	lock *os.File
+}
+
+// OpenFolder opens a state folder, making it if there is none, and locks it for writing.
+func OpenFolder(dir string) (*Folder, error) {
+	if dir == "" {
+		return nil, errors.New("no state folder given: use --state DIR")
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("opening the state folder: %w", err)
+	}
+	lock, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("opening the state folder: %w", err)
+	}
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		_ = lock.Close()
+		return nil, fmt.Errorf("opening %s: %w", dir, ErrBusy)
+	}
+	return &Folder{Dir: dir, lock: lock}, nil
+}
+
+// ReadFolder opens a state folder for looking only; it waits for nobody.
+func ReadFolder(dir string) (*Folder, error) {
+	if _, err := os.Stat(filepath.Join(dir, stateName)); err != nil {
+		return nil, fmt.Errorf("%q is no state folder of a simulated device: %w", dir, err)
+	}
+	return &Folder{Dir: dir}, nil
+}
+
+// Close gives the folder free.
+func (f *Folder) Close() error {
+	if f.lock == nil {
+		return nil
+	}
+	return f.lock.Close()
+}
+
+// Path names a file in the folder.
+func (f *Folder) Path(parts ...string) string {
+	return filepath.Join(append([]string{f.Dir}, parts...)...)
+}
+
+// Load reads device.json; it reports false if there is none.
+func (f *Folder) Load(into any) (bool, error) {
+	raw, err := os.ReadFile(f.Path(stateName))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("reading the device's state: %w", err)
+	}
+	if err := json.Unmarshal(raw, into); err != nil {
+		return false, fmt.Errorf("reading %s: %w", stateName, err)
+	}
+	return true, nil
+}
+
+// Save replaces device.json.
+func (f *Folder) Save(state any) error {
+	raw, err := json.MarshalIndent(state, "", "  ")
+	if err != nil {
+		return fmt.Errorf("writing the device's state: %w", err)
+	}
+	return WriteFile(f.Path(stateName), append(raw, '\n'))
+}
+
+// CA is what the owner trusts for TLS, in PEM; empty if nothing was given.
+func (f *Folder) CA() ([]byte, error) { return f.optional(caName) }
+
+// SaveCA keeps it.
+func (f *Folder) SaveCA(pem []byte) error { return WriteFile(f.Path(caName), pem) }
+
+// APNsCA is what the device trusts for the push service, in PEM.
+func (f *Folder) APNsCA() ([]byte, error) { return f.optional(apnsCAName) }
+
+// SaveAPNsCA keeps it.
+func (f *Folder) SaveAPNsCA(pem []byte) error { return WriteFile(f.Path(apnsCAName), pem) }
+
+func (f *Folder) optional(name string) ([]byte, error) {
+	raw, err := os.ReadFile(f.Path(name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading %s: %w", name, err)
+	}
+	return raw, nil
+}
+
+// Locked reports whether the screen is locked.
+func (f *Folder) Locked() bool {
+	_, err := os.Stat(f.Path(lockedName))
+	return err == nil
+}
+
+// SetLocked locks or unlocks the screen. It works while another process runs the device.
+func (f *Folder) SetLocked(locked bool) error {
+	if locked {
+		return WriteFile(f.Path(lockedName), nil)
+	}
+	err := os.Remove(f.Path(lockedName))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// Chaos are the words of the chaos file.
+func (f *Folder) Chaos() []string {
+	raw, _ := f.optional(chaosName) //nolint:errcheck // an unreadable switch is a switch that is off
+	return strings.FieldsFunc(string(raw), func(r rune) bool { return r == ',' || r == '\n' || r == ' ' })
+}
+
+// SetChaos replaces the words; none turns chaos off.
+func (f *Folder) SetChaos(words ...string) error {
+	return WriteFile(f.Path(chaosName), []byte(strings.Join(words, ",")))
+}
+
+// Wipe deletes what an erased device does not have any more: its owner's trust, contacts and switches.
+func (f *Folder) Wipe() error {
+	for _, name := range []string{caName, apnsCAName, lockedName, chaosName, "contacts"} {
+		if err := os.RemoveAll(f.Path(name)); err != nil {
+			return fmt.Errorf("erasing the device: %w", err)
+		}
+	}
+	return nil
+}

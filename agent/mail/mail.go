@@ -1,0 +1,240 @@
+// Package mail is the mail program of a simulated device: it decides which certificate and key of the keychain a
+// message is signed, encrypted or opened with, and whether a signature is to be believed. The work on the message
+// itself is package smime's.
+package mail
+
+import (
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/waxseal/waxseal/agent/apple"
+	"github.com/waxseal/waxseal/agent/keychain"
+	"github.com/waxseal/waxseal/agent/smime"
+)
+
+// Program is the mail program of one device.
+type Program struct {
+	Device *apple.Device
+	Rand   io.Reader
+	// Contacts remembers other people's encryption certificates.
+	Contacts Contacts
+}
+
+// New makes the mail program of a device.
+func New(d *apple.Device, random io.Reader) *Program {
+	return &Program{Device: d, Rand: random, Contacts: Contacts{Dir: d.Folder().Path("contacts")}}
+}
+
+// sender is the address that a message is from: the one given, or that of its From field.
+func sender(message []byte, from string) (string, error) {
+	if from != "" {
+		return from, nil
+	}
+	e, err := smime.Parse(message)
+	if err != nil {
+		return "", err
+	}
+	addresses, err := e.Addresses("From")
+	if err != nil {
+		return "", err
+	}
+	if len(addresses) != 1 {
+		return "", fmt.Errorf("the message has %d From addresses; give --from ADDRESS", len(addresses))
+	}
+	return addresses[0], nil
+}
+
+// account finds the mail account of an address.
+func (p *Program) account(address string) (apple.Account, bool) {
+	for _, a := range p.Device.Accounts() {
+		if strings.EqualFold(a.Address, address) {
+			return a, true
+		}
+	}
+	return apple.Account{}, false
+}
+
+// signing is the identity that signs for an address: what the account names; without an account, the newest valid
+// one for the address that may sign.
+func (p *Program) signing(address string) (keychain.Item, error) {
+	if a, there := p.account(address); there && a.SigningUUID != "" {
+		if item, found := p.Device.Keychain().Payload(a.Profile, a.SigningUUID); found && item.Key != nil {
+			return item, nil
+		}
+		return keychain.Item{}, fmt.Errorf("the signing identity of the account %s is not in the keychain", address)
+	}
+	if item, found := p.newest(address, apple.CanSign); found {
+		return item, nil
+	}
+	return keychain.Item{}, fmt.Errorf("the keychain has no certificate with which %s may sign", address)
+}
+
+// encryption is the own encryption certificate of an address, to which answers and the copy of sent mail go.
+func (p *Program) encryption(address string) (keychain.Item, bool) {
+	if a, there := p.account(address); there && a.EncryptionUUID != "" {
+		if item, found := p.Device.Keychain().Payload(a.Profile, a.EncryptionUUID); found {
+			return item, true
+		}
+	}
+	return p.newest(address, apple.CanEncrypt)
+}
+
+// newest prefers what is valid now.
+func (p *Program) newest(address string, usable func(*x509.Certificate) bool) (keychain.Item, bool) {
+	var found []keychain.Item
+	for _, item := range p.Device.Keychain().Identities() {
+		if usable(item.Certificate) && has(item.Certificate, address) {
+			found = append(found, item)
+		}
+	}
+	now := p.Device.Now()
+	slices.SortStableFunc(found, func(a, b keychain.Item) int {
+		return after(now.After(b.Certificate.NotAfter), now.After(a.Certificate.NotAfter))
+	})
+	if len(found) == 0 {
+		return keychain.Item{}, false
+	}
+	return found[0], true
+}
+
+// after orders what has not expired before what has.
+func after(b, a bool) int {
+	switch {
+	case a == b:
+		return 0
+	case a:
+		return 1
+	}
+	return -1
+}
+
+func has(cert *x509.Certificate, address string) bool {
+	return slices.ContainsFunc(apple.Addresses(cert), func(a string) bool { return strings.EqualFold(a, address) })
+}
+
+// Sign signs a message as its sender.
+func (p *Program) Sign(message []byte, from string) ([]byte, error) {
+	address, err := sender(message, from)
+	if err != nil {
+		return nil, err
+	}
+	item, err := p.signing(address)
+	if err != nil {
+		return nil, err
+	}
+	signer := smime.Signer{Certificate: item.Certificate, Key: item.Key, Chain: p.chain(item.Certificate)}
+	if own, there := p.encryption(address); there {
+		signer.Encryption = own.Certificate
+	}
+	return smime.Sign(p.Rand, message, signer, p.Device.Now())
+}
+
+// chain is the issuers of a certificate that the keychain has, without the root.
+func (p *Program) chain(cert *x509.Certificate) []*x509.Certificate {
+	var out []*x509.Certificate
+	all := p.Device.Keychain().Certificates()
+	for current := cert; len(out) < 8; {
+		at := slices.IndexFunc(all, func(c *x509.Certificate) bool {
+			return c.IsCA && c.Subject.String() == current.Issuer.String() && current.CheckSignatureFrom(c) == nil
+		})
+		if at < 0 || all[at].CheckSignatureFrom(all[at]) == nil {
+			return out
+		}
+		current = all[at]
+		out = append(out, current)
+	}
+	return out
+}
+
+// Encrypt encrypts a message to everybody whom it is for, and to its sender. Certificates that are given are taken
+// beside those that are remembered; with any given, nobody has to be remembered. The warning says that the sender
+// will not be able to read the copy.
+func (p *Program) Encrypt(message []byte, from string, given []*x509.Certificate) (out []byte, warning string, err error) {
+	address, err := sender(message, from)
+	if err != nil {
+		return nil, "", err
+	}
+	recipients, err := p.recipients(message, given)
+	if err != nil {
+		return nil, "", err
+	}
+	if own, there := p.encryption(address); there {
+		recipients = append(recipients, own.Certificate)
+	} else {
+		warning = fmt.Sprintf("the keychain has no encryption certificate for %s: the sender cannot open this message", address)
+	}
+	out, err = smime.Encrypt(p.Rand, message, recipients)
+	return out, warning, err
+}
+
+func (p *Program) recipients(message []byte, given []*x509.Certificate) ([]*x509.Certificate, error) {
+	e, err := smime.Parse(message)
+	if err != nil {
+		return nil, err
+	}
+	out := slices.Clone(given)
+	var missing []string
+	for _, name := range []string{"To", "Cc"} {
+		addresses, err := e.Addresses(name)
+		if err != nil {
+			return nil, err
+		}
+		for _, address := range addresses {
+			cert, err := p.recipient(address, given)
+			if err != nil {
+				return nil, err
+			}
+			if cert == nil {
+				missing = append(missing, address)
+				continue
+			}
+			out = append(out, cert)
+		}
+	}
+	if len(missing) > 0 && len(given) == 0 {
+		return nil, fmt.Errorf("no encryption certificate of %s is known; verify a signed message of theirs first, or give --cert FILE", strings.Join(missing, ", "))
+	}
+	if len(out) == 0 {
+		return nil, errors.New("the message has neither To nor Cc, and no --cert FILE was given")
+	}
+	return out, nil
+}
+
+// recipient is the certificate for an address: one that was given, a remembered one, or one's own.
+func (p *Program) recipient(address string, given []*x509.Certificate) (*x509.Certificate, error) {
+	for _, cert := range given {
+		if has(cert, address) {
+			return cert, nil
+		}
+	}
+	cert, err := p.Contacts.Find(address)
+	if err != nil || cert != nil {
+		return cert, err
+	}
+	if own, there := p.encryption(address); there {
+		return own.Certificate, nil
+	}
+	return nil, nil
+}
+
+// Decrypt opens a message with the key of the history that it is encrypted to. If a signature is inside, the second
+// result says what became of it.
+func (p *Program) Decrypt(message []byte) (*smime.Decrypted, *Verdict, error) {
+	var history []smime.Key
+	for _, item := range p.Device.Keychain().Identities() {
+		history = append(history, smime.Key{Certificate: item.Certificate, Key: item.Key})
+	}
+	out, err := smime.Decrypt(message, history)
+	if err != nil || !smime.IsSigned(out.Message) {
+		return out, nil, err
+	}
+	verdict, err := p.Verify(out.Message)
+	if err != nil {
+		verdict = &Verdict{Reason: err}
+	}
+	return out, verdict, nil
+}

@@ -1,0 +1,102 @@
+// Command waxseal-agent is a simulated iPhone, iPad or Mac in a folder, for trying out an Apple MDM server without
+// hardware: it enrols, follows commands, holds certificates and keys, and signs, encrypts and opens mail with them.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/waxseal/waxseal/agent/apple"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := Run(ctx, os.Args[1:], Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr})
+	stop()
+	os.Exit(code)
+}
+
+// Streams are where a command reads and writes. Values go to Out, everything else to Err.
+type Streams struct {
+	In       io.Reader
+	Out, Err io.Writer
+}
+
+// Run carries out one command line and returns the exit code.
+func Run(ctx context.Context, args []string, streams Streams) int {
+	root := newRoot(streams)
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return 0
+	}
+	fmt.Fprintf(streams.Err, "error: %v\n", err)
+	if text := hint(err); text != "" {
+		fmt.Fprintf(streams.Err, "hint: %s\n", text)
+	}
+	return 1
+}
+
+// hint is the next thing to try.
+func hint(err error) string {
+	if errors.Is(err, apple.ErrNotEnrolled) {
+		return "waxseal-agent enroll URL|FILE --platform ios --state DIR"
+	}
+	return ""
+}
+
+// cli is what all commands share.
+type cli struct {
+	Streams
+	state string
+}
+
+func newRoot(streams Streams) *cobra.Command {
+	c := &cli{Streams: streams}
+	root := &cobra.Command{
+		Use:           "waxseal-agent",
+		Short:         "A simulated iPhone, iPad or Mac for an Apple MDM server",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	root.CompletionOptions.DisableDefaultCmd = true
+	root.SetIn(streams.In)
+	root.SetOut(streams.Out)
+	root.SetErr(streams.Err)
+	root.PersistentFlags().StringVar(&c.state, "state", "", "the folder of the device")
+	root.AddCommand(
+		c.enroll(), c.sync(), c.run(), c.unenroll(), c.apns(), c.profiles(), c.keychain(), c.mail(), c.lock(), c.info(),
+	)
+	return root
+}
+
+// with opens the device for the time of a function.
+func (c *cli) with(cfg apple.Config, do func(*apple.Device) error) (err error) {
+	cfg.State = c.state
+	cfg.Log = c.logger()
+	d, err := apple.Open(cfg)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if closed := d.Close(); err == nil {
+			err = closed
+		}
+	}()
+	return do(d)
+}
+
+// view opens the device for looking.
+func (c *cli) view() (*apple.Device, error) {
+	if c.state == "" {
+		return nil, errors.New("no state folder given: use --state DIR")
+	}
+	return apple.View(apple.Config{State: c.state})
+}
