@@ -76,8 +76,21 @@ func SubjectKeyID(public crypto.PublicKey) ([]byte, error) {
 	return sum[:20], nil
 }
 
-// Authority opens a CA of the keyring.
+// Authority opens a CA of the keyring; a CA never changes, so it is opened once.
 func (k *Keyring) Authority(name AuthorityName) (*Authority, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if a := k.authorities[name]; a != nil {
+		return a, nil
+	}
+	a, err := k.openAuthority(name)
+	if err == nil {
+		k.authorities[name] = a
+	}
+	return a, err
+}
+
+func (k *Keyring) openAuthority(name AuthorityName) (*Authority, error) {
 	certPEM, err := k.read(string(name) + ".pem")
 	if err != nil {
 		return nil, err

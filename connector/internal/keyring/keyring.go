@@ -30,7 +30,9 @@ type Settings struct {
 	// EscrowRoot is the pinned fingerprint; empty until the connector knows whom it belongs to.
 	EscrowRoot string `json:"escrowRoot,omitempty"`
 	// PKIURL is what the server last said.
-	PKIURL     string      `json:"pkiUrl,omitempty"`
+	PKIURL string `json:"pkiUrl,omitempty"`
+	// Complete says that init went through to its end.
+	Complete   bool        `json:"complete"`
 	Passphrase *stretching `json:"passphrase,omitempty"`
 }
 
@@ -38,6 +40,8 @@ type Settings struct {
 type Credential struct {
 	ConnectorID string `json:"connectorId"`
 	Credential  string `json:"credential"`
+	// Further says that another connector was first: this one has no escrow root and waits for approval.
+	Further bool `json:"further"`
 }
 
 // String hides the credential.
@@ -45,15 +49,16 @@ func (c Credential) String() string { return "credential of connector " + c.Conn
 
 // Keyring is an open keyring. It is safe for concurrent use; several processes may open one (run and approve).
 type Keyring struct {
-	dir      string
-	rand     io.Reader
-	clock    func() time.Time
-	caBits   int
-	lockbox  lockbox
-	mu       sync.Mutex // guards settings
-	settings Settings
-	auditing sync.Mutex
-	escrow   escrow.PrivateKey
+	dir         string
+	rand        io.Reader
+	clock       func() time.Time
+	caBits      int
+	lockbox     lockbox
+	mu          sync.Mutex // guards settings and authorities
+	settings    Settings
+	authorities map[AuthorityName]*Authority
+	auditing    sync.Mutex
+	escrow      escrow.PrivateKey
 }
 
 const settingsVersion = 1
@@ -99,7 +104,7 @@ func Create(dir string, settings Settings, serverCA []byte, o Options) (*Keyring
 }
 
 func newKeyring(dir string, o Options) *Keyring {
-	k := &Keyring{dir: dir, rand: o.Rand, clock: o.Clock, caBits: o.CAKeyBits}
+	k := &Keyring{dir: dir, rand: o.Rand, clock: o.Clock, caBits: o.CAKeyBits, authorities: map[AuthorityName]*Authority{}}
 	if k.caBits == 0 {
 		k.caBits = 3072
 	}
@@ -147,6 +152,15 @@ func (k *Keyring) SetPKIURL(url string) error {
 	return k.change(func(s *Settings) bool {
 		changed := s.PKIURL != url
 		s.PKIURL = url
+		return changed
+	})
+}
+
+// SetComplete notes that init went through.
+func (k *Keyring) SetComplete() error {
+	return k.change(func(s *Settings) bool {
+		changed := !s.Complete
+		s.Complete = true
 		return changed
 	})
 }
@@ -241,3 +255,9 @@ func (k *Keyring) SealNote(purpose string, data []byte) ([]byte, error) {
 func (k *Keyring) OpenNote(purpose string, sealed []byte) ([]byte, error) {
 	return escrow.OpenBlob("note: "+purpose, sealed, k.escrow)
 }
+
+// Rand is the keyring's source of randomness, and Now its clock: who works with its keys uses the same.
+func (k *Keyring) Rand() io.Reader { return k.rand }
+
+// Now is the keyring's time.
+func (k *Keyring) Now() time.Time { return k.clock() }

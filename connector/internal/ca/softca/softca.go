@@ -70,8 +70,11 @@ func New(a *keyring.Authority, j *journal.Journal, rand io.Reader, clock func() 
 }
 
 // Info says what the CA offers.
-func (c *CA) Info() link.CA {
-	return link.CA{Name: Name, Kind: "softca", Certificate: c.authority.Certificate.Raw, Templates: []string{Template}}
+func (c *CA) Info() link.CA { return Describe(c.authority) }
+
+// Describe says what the CA of that key offers, without opening its journal.
+func Describe(a *keyring.Authority) link.CA {
+	return link.CA{Name: Name, Kind: "softca", Certificate: a.Certificate.Raw, Templates: []string{Template}}
 }
 
 // Issue gives the certificate of an intent with its chain, leaf first. An intent that the journal knows gets the same

@@ -1,0 +1,158 @@
+package setup
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+
+	"github.com/waxseal/waxseal/connector/internal/ca/deviceca"
+	"github.com/waxseal/waxseal/connector/internal/ca/softca"
+	"github.com/waxseal/waxseal/connector/internal/keyring"
+	"github.com/waxseal/waxseal/internal/escrow"
+	"github.com/waxseal/waxseal/internal/link"
+)
+
+// Syncer tells the server what the connector has and takes what the server has for it.
+type Syncer struct {
+	Keyring *keyring.Keyring
+	Client  *link.Client
+}
+
+// ErrNotApproved says that a further connector still waits for approve.
+var ErrNotApproved = errors.New("this connector waits for approval: run waxseal-connector approve beside the first connector's keyring")
+
+// Sync learns the key set and publishes. It gives ErrNotApproved while the connector has no part in the work yet.
+func (s Syncer) Sync(ctx context.Context) error {
+	if err := learnKeySet(ctx, s.Keyring, s.Client); err != nil {
+		return err
+	}
+	if err := publish(ctx, s.Keyring, s.Client, nil); err != nil {
+		return err
+	}
+	if !s.Keyring.HasAuthorities() {
+		return ErrNotApproved
+	}
+	set, err := s.Keyring.KeySet()
+	if err != nil {
+		return err
+	}
+	if _, ok := set.Member(s.Keyring.Member().ID); !ok {
+		return ErrNotApproved
+	}
+	return nil
+}
+
+// learnKeySet fetches the key set and keeps it if it is signed by the pinned root and not older than one seen. A keyring
+// that has no pin yet (a further connector without --escrow-root) pins at first use.
+func learnKeySet(ctx context.Context, k *keyring.Keyring, client *link.Client) error {
+	signed, found, err := client.KeySet(ctx)
+	if link.IsStatus(err, http.StatusForbidden) || err == nil && !found {
+		return nil // not approved yet, or before the first publish
+	}
+	if err != nil {
+		return err
+	}
+	if k.Settings().EscrowRoot == "" {
+		if _, err := signed.Verify(escrow.Fingerprint(signed.Root), 0); err != nil {
+			return err
+		}
+		if err := k.PinRoot(escrow.Fingerprint(signed.Root)); err != nil {
+			return err
+		}
+	}
+	_, err = k.AcceptKeySet(signed)
+	var old *escrow.RollbackError
+	if errors.As(err, &old) && k.HasRoot() {
+		return nil // an approve broke off before it published: publish brings the server up to date
+	}
+	return err
+}
+
+// publish sends certificates and key set, and answers what the server asks for in return.
+func publish(ctx context.Context, k *keyring.Keyring, client *link.Client, sealedCAs map[string][]byte) error {
+	request, err := publishRequest(k)
+	if err != nil {
+		return err
+	}
+	request.SealedCAs = sealedCAs
+	answer, err := client.Publish(ctx, request)
+	if link.IsStatus(err, http.StatusForbidden) && !k.HasAuthorities() {
+		return nil // not approved yet
+	}
+	if err != nil {
+		return err
+	}
+	if err := k.SetPKIURL(answer.PKIURL); err != nil {
+		return err
+	}
+	if len(answer.SealedCAs) > 0 && !k.HasAuthorities() {
+		if err := k.ReceiveAuthorities(answer.SealedCAs); err != nil {
+			return err
+		}
+		return publish(ctx, k, client, nil)
+	}
+	if len(answer.RACSR) == 0 || !k.HasAuthorities() {
+		return nil
+	}
+	return answerRA(ctx, k, client, request, answer.RACSR)
+}
+
+func publishRequest(k *keyring.Keyring) (link.PublishRequest, error) {
+	var r link.PublishRequest
+	if !k.HasAuthorities() {
+		return r, nil
+	}
+	device, err := k.Authority(keyring.DeviceCA)
+	if err != nil {
+		return r, err
+	}
+	soft, err := k.Authority(keyring.SoftCA)
+	if err != nil {
+		return r, err
+	}
+	r.DeviceCA, r.CAs = device.Certificate.Raw, []link.CA{softca.Describe(soft)}
+	if !k.HasRoot() {
+		return r, nil
+	}
+	signed, found, err := k.StoredKeySet()
+	if found {
+		r.KeySet = &signed
+	}
+	return r, err
+}
+
+// answerRA issues the server's RA certificate.
+func answerRA(ctx context.Context, k *keyring.Keyring, client *link.Client, r link.PublishRequest, csr []byte) error {
+	device, err := k.Authority(keyring.DeviceCA)
+	if err != nil {
+		return err
+	}
+	if r.RACertificate, err = deviceca.IssueRA(device, k.Rand(), k.Now(), csr); err != nil {
+		return fmt.Errorf("issuing the server's RA certificate: %w", err)
+	}
+	sum := sha256.Sum256(r.RACertificate)
+	if err := k.Audit(keyring.Event{Action: keyring.ActionRA, Certificate: hex.EncodeToString(sum[:])}); err != nil {
+		return err
+	}
+	r.SealedCAs = nil
+	_, err = client.Publish(ctx, r)
+	return err
+}
+
+// Passing tells whether a sync's error may pass by itself: the server cannot be reached, is in trouble, or nobody has
+// approved the connector yet. What the rules forbid does not pass.
+func Passing(err error) bool {
+	var status *link.StatusError
+	var unreachable *url.Error
+	switch {
+	case errors.Is(err, ErrNotApproved), errors.As(err, &unreachable):
+		return true
+	case errors.As(err, &status):
+		return status.Status >= 500 || status.Status == http.StatusTooManyRequests || status.Status == http.StatusForbidden
+	}
+	return false
+}

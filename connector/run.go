@@ -1,0 +1,125 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/waxseal/waxseal/connector/internal/ca/softca"
+	"github.com/waxseal/waxseal/connector/internal/journal"
+	"github.com/waxseal/waxseal/connector/internal/keyring"
+	"github.com/waxseal/waxseal/connector/internal/setup"
+	"github.com/waxseal/waxseal/connector/internal/worker"
+)
+
+// Config is what Run works with. Clock, Rand, Sleep and Transport are there for tests.
+type Config struct {
+	// Dir is the keyring's folder.
+	Dir        string
+	Passphrase []byte
+	// Once ends Run when the server has no job.
+	Once bool
+	// ModernPKCS12 sends the newer PKCS#12 to devices that can read it.
+	ModernPKCS12 bool
+	// Concurrency is how many jobs are worked on at once; 0 means 4.
+	Concurrency int
+	Logger      *slog.Logger
+	Clock       func() time.Time
+	Rand        io.Reader
+	// Sleep waits or gives the context's error.
+	Sleep func(context.Context, time.Duration) error
+	// Transport replaces the one that trusts the keyring's server CA.
+	Transport http.RoundTripper
+}
+
+// Run is the connector at work: it ends when ctx does.
+func Run(ctx context.Context, c Config) error {
+	k, err := keyring.Open(c.Dir, keyring.Options{Passphrase: c.Passphrase, Rand: c.Rand, Clock: c.Clock})
+	if err != nil {
+		return err
+	}
+	if !k.Settings().Complete {
+		return errors.New("init did not come to its end on this keyring: run the same waxseal-connector init again")
+	}
+	unlock, err := k.LockRun()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	client, err := setup.Client(k, c.Transport)
+	if err != nil {
+		return err
+	}
+	syncer := setup.Syncer{Keyring: k, Client: client}
+	if err := c.start(ctx, syncer); err != nil || ctx.Err() != nil {
+		return err
+	}
+	w, done, err := c.worker(k)
+	if err != nil {
+		return err
+	}
+	defer done()
+	w.Server, w.Sync = client, syncer.Sync
+	c.Logger.Info("connector at work", "server", client.BaseURL, "connector", client.ConnectorID)
+	return w.Run(ctx)
+}
+
+// start syncs until the server can be reached and the connector is approved.
+func (c Config) start(ctx context.Context, s setup.Syncer) error {
+	const longest = 30 * time.Second
+	for pause := 500 * time.Millisecond; ; pause = min(2*pause, longest) {
+		err := s.Sync(ctx)
+		if err == nil || c.Once {
+			return err
+		}
+		if !setup.Passing(err) {
+			return err
+		}
+		if errors.Is(err, setup.ErrNotApproved) {
+			pause = min(pause, 2*time.Second)
+		}
+		c.Logger.Warn("not at work yet", "error", err, "member", s.Keyring.Member().ID)
+		if c.Sleep(ctx, pause) != nil {
+			return nil
+		}
+	}
+}
+
+// worker opens the journals.
+func (c Config) worker(k *keyring.Keyring) (*worker.Worker, func(), error) {
+	jobs, err := journal.Open(k.Path(keyring.FileJobs))
+	if err != nil {
+		return nil, nil, err
+	}
+	issued, err := journal.Open(k.Path(keyring.FileSoftCA))
+	if err != nil {
+		_ = jobs.Close()
+		return nil, nil, err
+	}
+	done := func() { _ = jobs.Close(); _ = issued.Close() }
+	authority, err := k.Authority(keyring.SoftCA)
+	if err != nil {
+		done()
+		return nil, nil, err
+	}
+	soft := softca.New(authority, issued, c.Rand, c.Clock, func() string { return k.Settings().PKIURL })
+	return &worker.Worker{
+		Keyring: k, Journal: jobs, CAs: map[string]worker.CA{softca.Name: soft}, Logger: c.Logger, Clock: c.Clock, Rand: c.Rand,
+		Sleep: c.Sleep, Concurrency: c.Concurrency, ModernPKCS12: c.ModernPKCS12, Once: c.Once,
+	}, done, nil
+}
+
+// sleep waits on the wall clock.
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
+	}
+}
