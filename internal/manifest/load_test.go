@@ -159,6 +159,10 @@ func TestSyntaxAndBounds(t *testing.T) {
 		{"scalar", "a.yaml", "hello\n", "a.yaml:1:1 document number 1: must be an object"},
 		{"too large", "a.yaml", strings.Repeat("#", maxManifest+1), "larger than 4194304 bytes"},
 		{"too many documents", "a.yaml", strings.Repeat("---\na: 1\n", maxDocuments+1), "more than 10000 documents"},
+		{"many fields", "a.yaml", strings.Repeat("a: 1\n", maxKeys+1), "more than 1000 fields"},
+		{"many fields with lists between", "a.yaml", strings.Repeat("a:\n- b: 1\n", maxKeys+1), "more than 1000 fields"},
+		{"many fields in flow style", "a.yaml", "x: {" + strings.Repeat("a: {b: c}, ", maxKeys+1) + "}", "more than 1000 fields"},
+		{"too many parts", "a.yaml", "a: [" + strings.Repeat("1,", maxTokens) + "]", "more than 200000 parts"},
 		{"not a number", "a.yaml", "a: .nan\n", "a.yaml:1:4: Nan is not supported here"},
 		{"no spec", "a.yaml", strings.Split(object, "spec")[0], "User a@b.test spec: is missing"},
 		{"list for object", "a.yaml", strings.Replace(object, "{addresses: [a@b.test]}", "[]", 1), "spec: must be an object"},
@@ -196,6 +200,7 @@ func TestDocumentsAreSplit(t *testing.T) {
 		{"behind the marker", "--- {apiVersion: waxseal/v1, kind: User, name: a@b.test, spec: {}}\n", 1, 0},
 		{"marker in a literal", strings.Replace(user, "a@b.test\n", "|-\n  a\n  ---\n", 1), 1, 0},
 		{"broken between", user + "---\na: [\n---\n" + user + "---\n- {\n", 2, 2},
+		{"long list", strings.Repeat("- "+strings.ReplaceAll(strings.TrimSpace(user), "\n", "\n  ")+"\n", 1500), 1500, 0},
 		{"list", "- " + strings.ReplaceAll(strings.TrimSpace(user), "\n", "\n  ") + "\n", 1, 0},
 		{"nothing", "", 0, 0},
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 
@@ -22,6 +23,10 @@ import (
 const (
 	maxFlowDepth   = 32
 	maxBlockColumn = 256
+	// maxKeys bounds the fields of one mapping, for which the parser's time is quadratic.
+	maxKeys = 1000
+	// maxTokens bounds one document; the parser takes several microseconds for each token.
+	maxTokens = 200_000
 )
 
 // document is one YAML document as JSON, with the place of each field.
@@ -181,39 +186,68 @@ func readable(err error) error {
 	return fmt.Errorf("reading YAML: %w", err)
 }
 
-// scan refuses what is not part of the format and what would nest too deep.
+// scan refuses what is not part of the format and what the parser would take too long or nest too deep for.
 func scan(tokens token.Tokens) error {
-	depth := 0
+	if len(tokens) > maxTokens {
+		return syntaxAt(tokens[maxTokens], "the document has more than %d parts; cut it into several documents with ---", maxTokens)
+	}
+	s := scanner{keys: map[int]int{}}
 	for _, t := range tokens {
-		switch t.Type {
-		case token.AnchorType, token.AliasType, token.MergeKeyType:
-			return syntaxAt(t, "anchors, aliases and merge keys are not supported; write the value out")
-		case token.TagType, token.DirectiveType:
-			return syntaxAt(t, "tags and directives are not supported; take it out")
-		case token.SequenceStartType, token.MappingStartType:
-			depth++
-		case token.SequenceEndType, token.MappingEndType:
-			depth--
-		case token.SequenceEntryType, token.MappingKeyType:
-			if t.Position.Column > maxBlockColumn {
-				return syntaxAt(t, "is indented further than %d columns", maxBlockColumn)
-			}
-		case token.MappingValueType:
-			if err := scanKey(t, depth); err != nil {
-				return err
-			}
-		}
-		if depth > maxFlowDepth {
-			return syntaxAt(t, "is nested deeper than %d levels", maxFlowDepth)
+		if err := s.token(t); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// scanKey bounds the indentation of a block mapping by the column of its key.
-func scanKey(colon *token.Token, depth int) error {
-	if key := colon.Prev; depth == 0 && key != nil && key.Position.Column > maxBlockColumn {
-		return syntaxAt(key, "is indented further than %d columns", maxBlockColumn)
+// scanner follows the nesting of a token stream.
+type scanner struct {
+	depth int // of flow style
+	// keys counts the keys of the mappings that are open: by column in block style, by negative depth in flow style.
+	keys map[int]int
+}
+
+func (s *scanner) token(t *token.Token) error {
+	switch t.Type {
+	case token.AnchorType, token.AliasType, token.MergeKeyType:
+		return syntaxAt(t, "anchors, aliases and merge keys are not supported; write the value out")
+	case token.TagType, token.DirectiveType:
+		return syntaxAt(t, "tags and directives are not supported; take it out")
+	case token.SequenceStartType, token.MappingStartType:
+		s.depth++
+		delete(s.keys, -s.depth)
+	case token.SequenceEndType, token.MappingEndType:
+		s.depth--
+	case token.SequenceEntryType, token.MappingKeyType:
+		return s.entry(t)
+	case token.MappingValueType:
+		return s.key(t)
+	}
+	if s.depth > maxFlowDepth {
+		return syntaxAt(t, "is nested deeper than %d levels", maxFlowDepth)
+	}
+	return nil
+}
+
+// entry begins an element of a block sequence, which ends the mappings inside the element before.
+func (s *scanner) entry(t *token.Token) error {
+	if t.Position.Column > maxBlockColumn {
+		return syntaxAt(t, "is indented further than %d columns", maxBlockColumn)
+	}
+	maps.DeleteFunc(s.keys, func(column, _ int) bool { return column > t.Position.Column })
+	return nil
+}
+
+// key bounds the indentation of block mappings and the number of keys in any.
+func (s *scanner) key(colon *token.Token) error {
+	at := -s.depth
+	if key := colon.Prev; s.depth == 0 && key != nil {
+		if at = key.Position.Column; at > maxBlockColumn {
+			return syntaxAt(key, "is indented further than %d columns", maxBlockColumn)
+		}
+	}
+	if s.keys[at]++; s.keys[at] > maxKeys {
+		return syntaxAt(colon, "has more than %d fields", maxKeys)
 	}
 	return nil
 }
