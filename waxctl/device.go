@@ -1,0 +1,160 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/waxseal/waxseal/internal/api"
+	"github.com/waxseal/waxseal/profiles"
+)
+
+func (p *program) enrollCommand() *cobra.Command {
+	var request api.LinkRequest
+	var platform string
+	cmd := &cobra.Command{Use: "enroll", Short: "bring devices in"}
+	link := &cobra.Command{
+		Use: "link", Short: "make an enrolment link for one device of a user; print the URL", Args: cobra.NoArgs,
+		RunE: p.withClient(func(ctx context.Context, c *api.Client, _ []string) error {
+			request.Platform = profiles.Platform(platform)
+			answer, err := c.EnrollmentLink(ctx, request)
+			if err != nil {
+				return err
+			}
+			for _, w := range answer.Warnings {
+				p.say("warning: %s: %s", w.Reason, w.Detail)
+			}
+			p.say("the link works for one device, until %s", when(answer.Expires))
+			p.value("%s", answer.URL)
+			return nil
+		}),
+	}
+	link.Flags().StringVar(&request.User, "user", "", "UPN of the user whose device it is")
+	link.Flags().StringVar(&platform, "platform", string(profiles.IOS), "ios")
+	link.Flags().StringVar(&request.Expires, "expires", "72h", "how long the link works")
+	_ = link.MarkFlagRequired("user")
+	cmd.AddCommand(link)
+	return cmd
+}
+
+func (p *program) deviceCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "device", Short: "act on one device"}
+	verbs := []struct {
+		use, short, done string
+		act              func(c *api.Client) func(context.Context, string) (api.Device, error)
+	}{
+		{"retire", "take everything off the device that came from here, the enrolment last", "it is removed at the next check-in; `waxctl explain device %s` shows when it was seen to be gone",
+			func(c *api.Client) func(context.Context, string) (api.Device, error) { return c.Retire }},
+		{"wipe", "erase the device", "it is erased at the next check-in; `waxctl explain device %s`",
+			func(c *api.Client) func(context.Context, string) (api.Device, error) { return c.Wipe }},
+		{"sync", "look again at what it has, and try again what failed", "it is looked at again at the next check-in; `waxctl explain device %s`",
+			func(c *api.Client) func(context.Context, string) (api.Device, error) { return c.Sync }},
+	}
+	for _, v := range verbs {
+		cmd.AddCommand(&cobra.Command{Use: v.use + " ID", Short: v.short, Args: cobra.ExactArgs(1),
+			RunE: p.withClient(func(ctx context.Context, c *api.Client, args []string) error {
+				d, err := v.act(c)(ctx, args[0])
+				if err != nil {
+					return err
+				}
+				p.say("device %s of %s is %s; "+v.done, d.ID, d.User, d.State, d.ID)
+				return nil
+			})})
+	}
+	return cmd
+}
+
+func (p *program) explainCommand() *cobra.Command {
+	var output string
+	cmd := &cobra.Command{Use: "explain", Short: "say what should be where, what is there, and why not"}
+	device := &cobra.Command{Use: "device ID", Short: "explain one device", Args: cobra.ExactArgs(1),
+		RunE: p.withClient(func(ctx context.Context, c *api.Client, args []string) error {
+			e, err := c.Explain(ctx, args[0])
+			if err != nil {
+				return err
+			}
+			return p.print(output, e, func(w io.Writer) { explain(w, e) })
+		})}
+	device.Flags().StringVarP(&output, "output", "o", "table", "table, json or yaml")
+	cmd.AddCommand(device)
+	return cmd
+}
+
+func explain(w io.Writer, e api.Explain) {
+	say := func(format string, args ...any) { _, _ = fmt.Fprintf(w, format+"\n", args...) }
+	say("%s %s (%s %s) of %s: %s%s, last seen %s", e.Device.Platform, e.Device.ID, e.Device.Model, e.Device.OSVersion, e.Device.User,
+		e.Device.State, suffix(", removal ", e.Removal), when(e.Device.LastSeen))
+	for _, warning := range e.Warnings {
+		say("warning: %s: %s", warning.Reason, warning.Detail)
+	}
+	var rows [][]string
+	for _, d := range e.Documents {
+		rows = append(rows, []string{d.ID, d.Status, string(d.Reason), strings.Join(d.Profiles, ","), d.Detail})
+		for _, c := range d.Credentials {
+			rows = append(rows, []string{"  " + short(c.SHA256), credentialState(c), until(c), strings.Join(c.Addresses, ","), c.Subject})
+		}
+	}
+	if len(rows) == 0 {
+		say("no document is assigned to it")
+		return
+	}
+	table(w, []string{"DOCUMENT", "STATUS", "REASON", "FOR", "DETAIL"}, rows)
+}
+
+func credentialState(c api.Credential) string {
+	state := "not there"
+	if c.Installed {
+		state = "there"
+	}
+	if c.Current {
+		state += ", current"
+	}
+	return state
+}
+
+func until(c api.Credential) string { return day(c.NotBefore) + " to " + day(c.NotAfter) }
+
+func suffix(prefix, s string) string {
+	if s == "" {
+		return ""
+	}
+	return prefix + s
+}
+
+func (p *program) connectorCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "connector", Short: "bring connectors in"}
+	cmd.AddCommand(&cobra.Command{Use: "token", Short: "make a one-time registration token (1 h); print it", Args: cobra.NoArgs,
+		RunE: p.withClient(func(ctx context.Context, c *api.Client, _ []string) error {
+			t, err := c.ConnectorToken(ctx)
+			if err != nil {
+				return err
+			}
+			p.say("the token works once, until %s: waxseal-connector init --token-file FILE …", when(t.Expires))
+			p.value("%s", t.Token)
+			return nil
+		})})
+	return cmd
+}
+
+func (p *program) auditCommand() *cobra.Command {
+	var output string
+	cmd := &cobra.Command{Use: "audit", Short: "print the audit log, oldest first", Args: cobra.NoArgs,
+		RunE: p.withClient(func(ctx context.Context, c *api.Client, _ []string) error {
+			entries, err := api.All(ctx, c.Audit)
+			if err != nil {
+				return err
+			}
+			return p.print(output, entries, func(w io.Writer) {
+				var rows [][]string
+				for _, e := range entries {
+					rows = append(rows, []string{when(e.At), e.Actor, e.Action, e.Object, e.Outcome, detail(e.Detail)})
+				}
+				table(w, []string{"AT", "WHO", "DID", "TO", "OUTCOME", "DETAIL"}, rows)
+			})
+		})}
+	cmd.Flags().StringVarP(&output, "output", "o", "table", "table, json or yaml")
+	return cmd
+}
