@@ -1,0 +1,61 @@
+package store
+
+import (
+	"slices"
+	"time"
+
+	"github.com/waxseal/waxseal/profiles"
+	"github.com/waxseal/waxseal/server/internal/model"
+)
+
+// leave marks a device as left and ends every enrolment that it still has. A device that has left stays as it is.
+func (t *tx) leave(deviceID string, removal model.Removal, event profiles.Event, now time.Time) error {
+	living, err := list(t, enrolments(), `WHERE device_id = $1 AND state <> 'ended' ORDER BY id`+t.db.dialect.ForUpdate, deviceID)
+	if err != nil {
+		return err
+	}
+	for _, e := range living {
+		if err := t.endEnrolment(e, event, now); err != nil {
+			return err
+		}
+	}
+	return t.do(`UPDATE devices SET state = 'left', removal = $1, state_at = $2 WHERE id = $3 AND state <> 'left'`, removal, now, deviceID)
+}
+
+// endEnrolment takes away what an enrolment holds: keys, payloads, jobs, push token. Its documents stay for the record.
+func (t *tx) endEnrolment(e model.Enrolment, event profiles.Event, now time.Time) error {
+	if err := t.endCertificates(e, event, now); err != nil {
+		return err
+	}
+	for _, statement := range []string{
+		`DELETE FROM records WHERE enrolment_id = $1 AND kind = 'issued'`,
+		`UPDATE documents SET payload = NULL, payload_revision = '', payload_recipient = '' WHERE enrolment_id = $1`,
+		`UPDATE enrolments SET state = 'ended', push_token = NULL, push_magic = '', dirty = FALSE, version = version + 1 WHERE id = $1`,
+	} {
+		if err := t.do(statement, e.ID); err != nil {
+			return err
+		}
+	}
+	return t.obsolete(`enrolment_id = $1 AND kind <> 'revoke' AND state IN ('open', 'leased', 'failed')`, e.ID)
+}
+
+// endCertificates revokes the issued certificates whose profile says so and notes that the others are gone.
+func (t *tx) endCertificates(e model.Enrolment, event profiles.Event, now time.Time) error {
+	living, err := list(t, certificates(), `WHERE enrolment_id = $1 AND status IN ('current', 'superseded') ORDER BY sha256`, e.ID)
+	if err != nil {
+		return err
+	}
+	for _, c := range living {
+		status := model.CertificateRemoved
+		if c.Kind == model.CertificateIssued && slices.Contains(c.RevokeOn, event) {
+			status = model.CertificateRevoking
+			if err := t.revokeJob(c, reasonCessationOfOperation, now); err != nil {
+				return err
+			}
+		}
+		if err := t.do(`UPDATE certificates SET status = $1, status_at = $2 WHERE sha256 = $3 AND user_id = $4`, status, now, c.SHA256, c.UserID); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,269 @@
+-- +goose Up
+-- Counters that many transactions look at: 'generation' grows with profiles, assignments and CAs; the row 'trust' is the
+-- lock of everything that depends on the key set.
+CREATE TABLE meta (
+    name  TEXT COLLATE "C" PRIMARY KEY,
+    value BIGINT NOT NULL
+);
+INSERT INTO meta (name, value) VALUES ('generation', 1), ('trust', 0);
+
+CREATE TABLE settings (
+    name  TEXT COLLATE "C" PRIMARY KEY,
+    value TEXT COLLATE "C" NOT NULL
+);
+
+-- What the connectors published, byte for byte.
+CREATE TABLE trust (
+    name  TEXT COLLATE "C" PRIMARY KEY,
+    value BYTEA NOT NULL
+);
+
+CREATE TABLE users (
+    id         TEXT COLLATE "C" PRIMARY KEY,
+    upn        TEXT COLLATE "C" NOT NULL,
+    upn_key    TEXT COLLATE "C" NOT NULL UNIQUE,
+    spec       TEXT COLLATE "C" NOT NULL,
+    created_at BIGINT NOT NULL
+);
+
+CREATE TABLE objects (
+    space  TEXT COLLATE "C" NOT NULL, -- 'profile' or 'assignment': names are unique in each
+    name   TEXT COLLATE "C" NOT NULL,
+    kind   TEXT COLLATE "C" NOT NULL,
+    object TEXT COLLATE "C" NOT NULL,
+    PRIMARY KEY (space, name)
+);
+
+CREATE TABLE devices (
+    id            TEXT COLLATE "C" PRIMARY KEY,
+    user_id       TEXT COLLATE "C" NOT NULL,
+    platform      TEXT COLLATE "C" NOT NULL,
+    external_id   TEXT COLLATE "C" NOT NULL,
+    name          TEXT COLLATE "C" NOT NULL,
+    model         TEXT COLLATE "C" NOT NULL,
+    os_version    TEXT COLLATE "C" NOT NULL,
+    serial_number TEXT COLLATE "C" NOT NULL,
+    imei          TEXT COLLATE "C" NOT NULL,
+    state         TEXT COLLATE "C" NOT NULL,
+    removal       TEXT COLLATE "C" NOT NULL,
+    created_at    BIGINT NOT NULL,
+    state_at      BIGINT NOT NULL,
+    last_seen     BIGINT NOT NULL
+);
+CREATE UNIQUE INDEX devices_external ON devices (platform, external_id, user_id);
+CREATE INDEX devices_user ON devices (user_id);
+
+CREATE TABLE enrolments (
+    id                 TEXT COLLATE "C" PRIMARY KEY,
+    device_id          TEXT COLLATE "C" NOT NULL,
+    user_id            TEXT COLLATE "C" NOT NULL,
+    platform           TEXT COLLATE "C" NOT NULL,
+    channel            TEXT COLLATE "C" NOT NULL,
+    external_id        TEXT COLLATE "C" NOT NULL,
+    state              TEXT COLLATE "C" NOT NULL,
+    certificate        BYTEA,
+    cert_sha256        TEXT COLLATE "C" NOT NULL,
+    push_token         BYTEA,
+    push_magic         TEXT COLLATE "C" NOT NULL,
+    push_topic         TEXT COLLATE "C" NOT NULL,
+    must_reenroll      BOOLEAN NOT NULL,
+    version            BIGINT NOT NULL,
+    settled_generation BIGINT NOT NULL,
+    dirty              BOOLEAN NOT NULL,
+    inventory_at       BIGINT NOT NULL,
+    last_seen          BIGINT NOT NULL,
+    pushed_at          BIGINT NOT NULL DEFAULT 0,
+    push_failed_at     BIGINT NOT NULL DEFAULT 0,
+    push_failure       TEXT COLLATE "C" NOT NULL DEFAULT '',
+    created_at         BIGINT NOT NULL DEFAULT 0
+);
+CREATE UNIQUE INDEX enrolments_certificate ON enrolments (cert_sha256);
+CREATE INDEX enrolments_device ON enrolments (device_id);
+CREATE INDEX enrolments_user ON enrolments (user_id);
+CREATE INDEX enrolments_dirty ON enrolments (pushed_at) WHERE dirty AND state = 'active';
+CREATE INDEX enrolments_settled ON enrolments (settled_generation) WHERE state = 'active';
+
+CREATE TABLE documents (
+    enrolment_id          TEXT COLLATE "C" NOT NULL REFERENCES enrolments (id) ON DELETE CASCADE,
+    document_id           TEXT COLLATE "C" NOT NULL,
+    revision              TEXT COLLATE "C" NOT NULL,
+    document              TEXT COLLATE "C" NOT NULL,
+    status                TEXT COLLATE "C" NOT NULL,
+    reason                TEXT COLLATE "C" NOT NULL,
+    detail                TEXT COLLATE "C" NOT NULL,
+    installed_revision    TEXT COLLATE "C" NOT NULL,
+    installed_proof       TEXT COLLATE "C" NOT NULL,
+    installed_credentials TEXT COLLATE "C" NOT NULL,
+    installed_at          BIGINT NOT NULL,
+    payload               BYTEA,
+    payload_revision      TEXT COLLATE "C" NOT NULL,
+    payload_recipient     TEXT COLLATE "C" NOT NULL,
+    redeliver             TEXT COLLATE "C" NOT NULL,
+    attempts              BIGINT NOT NULL,
+    retry_at              BIGINT NOT NULL,
+    updated_at            BIGINT NOT NULL,
+    PRIMARY KEY (enrolment_id, document_id)
+);
+
+CREATE TABLE commands (
+    uuid         TEXT COLLATE "C" NOT NULL,
+    enrolment_id TEXT COLLATE "C" NOT NULL REFERENCES enrolments (id) ON DELETE CASCADE,
+    request_type TEXT COLLATE "C" NOT NULL,
+    document_id  TEXT COLLATE "C" NOT NULL,
+    revision     TEXT COLLATE "C" NOT NULL,
+    state        TEXT COLLATE "C" NOT NULL,
+    error        TEXT COLLATE "C" NOT NULL,
+    created_at   BIGINT NOT NULL,
+    updated_at   BIGINT NOT NULL,
+    PRIMARY KEY (enrolment_id, uuid)
+);
+CREATE INDEX commands_open ON commands (enrolment_id, created_at) WHERE state IN ('sent', 'notNow');
+CREATE INDEX commands_not_now ON commands (updated_at) WHERE state = 'notNow';
+
+CREATE TABLE inventories (
+    enrolment_id    TEXT COLLATE "C" PRIMARY KEY REFERENCES enrolments (id) ON DELETE CASCADE,
+    profiles_at     BIGINT NOT NULL,
+    profiles        TEXT COLLATE "C" NOT NULL,
+    certificates_at BIGINT NOT NULL,
+    certificates    TEXT COLLATE "C" NOT NULL
+);
+
+CREATE TABLE certificates (
+    sha256       TEXT COLLATE "C" NOT NULL,
+    sha1         TEXT COLLATE "C" NOT NULL,
+    der          BYTEA NOT NULL,
+    addresses    TEXT COLLATE "C" NOT NULL,
+    not_before   BIGINT NOT NULL,
+    not_after    BIGINT NOT NULL,
+    purpose      TEXT COLLATE "C" NOT NULL,
+    record_id    TEXT COLLATE "C" NOT NULL,
+    kind         TEXT COLLATE "C" NOT NULL,
+    user_id      TEXT COLLATE "C" NOT NULL,
+    device_id    TEXT COLLATE "C" NOT NULL,
+    enrolment_id TEXT COLLATE "C" NOT NULL,
+    profile      TEXT COLLATE "C" NOT NULL,
+    ca           TEXT COLLATE "C" NOT NULL,
+    subject      TEXT COLLATE "C" NOT NULL,
+    issuer       TEXT COLLATE "C" NOT NULL,
+    serial       TEXT COLLATE "C" NOT NULL,
+    status       TEXT COLLATE "C" NOT NULL,
+    status_at    BIGINT NOT NULL,
+    revoke_on    TEXT COLLATE "C" NOT NULL,
+    created_at   BIGINT NOT NULL,
+    PRIMARY KEY (sha256, user_id) -- two users may have imported one certificate
+);
+CREATE INDEX certificates_user ON certificates (user_id, kind);
+CREATE INDEX certificates_enrolment ON certificates (enrolment_id) WHERE enrolment_id <> '';
+CREATE INDEX certificates_record ON certificates (record_id) WHERE record_id <> '';
+
+CREATE TABLE records (
+    id           TEXT COLLATE "C" PRIMARY KEY,
+    cert_sha256  TEXT COLLATE "C" NOT NULL,
+    record       TEXT COLLATE "C" NOT NULL,
+    kind         TEXT COLLATE "C" NOT NULL,
+    user_id      TEXT COLLATE "C" NOT NULL,
+    enrolment_id TEXT COLLATE "C" NOT NULL,
+    purpose      TEXT COLLATE "C" NOT NULL
+);
+CREATE UNIQUE INDEX records_imported ON records (user_id, cert_sha256) WHERE kind = 'imported';
+CREATE INDEX records_enrolment ON records (enrolment_id) WHERE enrolment_id <> '';
+
+CREATE TABLE jobs (
+    id           TEXT COLLATE "C" PRIMARY KEY,
+    job_key      TEXT COLLATE "C" NOT NULL UNIQUE,
+    kind         TEXT COLLATE "C" NOT NULL,
+    payload      TEXT COLLATE "C" NOT NULL,
+    user_id      TEXT COLLATE "C" NOT NULL,
+    enrolment_id TEXT COLLATE "C" NOT NULL,
+    document_id  TEXT COLLATE "C" NOT NULL,
+    revision     TEXT COLLATE "C" NOT NULL,
+    recipient    TEXT COLLATE "C" NOT NULL,
+    needs        TEXT COLLATE "C" NOT NULL,
+    state        TEXT COLLATE "C" NOT NULL,
+    attempt      BIGINT NOT NULL,
+    leased_by    TEXT COLLATE "C" NOT NULL,
+    lease_until  BIGINT NOT NULL,
+    run_at       BIGINT NOT NULL,
+    error        TEXT COLLATE "C" NOT NULL,
+    reason       TEXT COLLATE "C" NOT NULL,
+    created_at   BIGINT NOT NULL,
+    updated_at   BIGINT NOT NULL
+);
+CREATE INDEX jobs_open ON jobs (run_at) WHERE state = 'open';
+CREATE INDEX jobs_leased ON jobs (lease_until, user_id) WHERE state = 'leased';
+CREATE INDEX jobs_enrolment ON jobs (enrolment_id) WHERE enrolment_id <> '';
+
+CREATE TABLE connectors (
+    id              TEXT COLLATE "C" PRIMARY KEY,
+    name            TEXT COLLATE "C" NOT NULL,
+    member_id       TEXT COLLATE "C" NOT NULL UNIQUE,
+    member          TEXT COLLATE "C" NOT NULL,
+    credential_hash TEXT COLLATE "C" NOT NULL,
+    state           TEXT COLLATE "C" NOT NULL,
+    sealed_cas      BYTEA,
+    created_at      BIGINT NOT NULL,
+    last_seen       BIGINT NOT NULL
+);
+
+CREATE TABLE connector_tokens (
+    token_hash TEXT COLLATE "C" PRIMARY KEY,
+    expires_at BIGINT NOT NULL,
+    spent_at   BIGINT NOT NULL,
+    spent_by   TEXT COLLATE "C" NOT NULL
+);
+
+CREATE TABLE links (
+    id         TEXT COLLATE "C" PRIMARY KEY,
+    token_hash TEXT COLLATE "C" NOT NULL UNIQUE,
+    user_id    TEXT COLLATE "C" NOT NULL,
+    platform   TEXT COLLATE "C" NOT NULL,
+    created_at BIGINT NOT NULL,
+    expires_at BIGINT NOT NULL,
+    spent_at   BIGINT NOT NULL,
+    spent_by   TEXT COLLATE "C" NOT NULL DEFAULT ''
+);
+
+CREATE TABLE challenges (
+    hash         TEXT COLLATE "C" PRIMARY KEY,
+    link_id      TEXT COLLATE "C" NOT NULL,
+    user_id      TEXT COLLATE "C" NOT NULL,
+    platform     TEXT COLLATE "C" NOT NULL,
+    enrolment_id TEXT COLLATE "C" NOT NULL,
+    created_at   BIGINT NOT NULL,
+    expires_at   BIGINT NOT NULL,
+    key_sha256   TEXT COLLATE "C" NOT NULL,
+    job_id       TEXT COLLATE "C" NOT NULL,
+    certificate  BYTEA,
+    chain        TEXT COLLATE "C" NOT NULL
+);
+CREATE INDEX challenges_job ON challenges (job_id) WHERE job_id <> '';
+
+CREATE TABLE audit (
+    id      BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    at      BIGINT NOT NULL,
+    actor   TEXT COLLATE "C" NOT NULL,
+    action  TEXT COLLATE "C" NOT NULL,
+    object  TEXT COLLATE "C" NOT NULL,
+    outcome TEXT COLLATE "C" NOT NULL,
+    detail  TEXT COLLATE "C" NOT NULL
+);
+
+-- +goose Down
+DROP TABLE audit;
+DROP TABLE challenges;
+DROP TABLE links;
+DROP TABLE connector_tokens;
+DROP TABLE connectors;
+DROP TABLE jobs;
+DROP TABLE records;
+DROP TABLE certificates;
+DROP TABLE inventories;
+DROP TABLE commands;
+DROP TABLE documents;
+DROP TABLE enrolments;
+DROP TABLE devices;
+DROP TABLE objects;
+DROP TABLE users;
+DROP TABLE trust;
+DROP TABLE settings;
+DROP TABLE meta;
