@@ -58,8 +58,8 @@ type Config struct {
 	Connectors Connectors
 	// CheckCustom refuses an uploaded profile with keys, passwords or identifiers of ours.
 	CheckCustom func(content []byte) error
-	// HasPush tells whether a push certificate is set.
-	HasPush func() bool
+	// PushTopic is the push certificate's topic; empty without one, and then real devices are never woken.
+	PushTopic string
 	// Wake has the push worker look for work after a change; it does not block. May be nil.
 	Wake func()
 	// Token is the admin's bearer token.
@@ -80,9 +80,6 @@ type Service struct {
 func New(c Config) *Service {
 	if c.Wake == nil {
 		c.Wake = func() {}
-	}
-	if c.HasPush == nil {
-		c.HasPush = func() bool { return false }
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

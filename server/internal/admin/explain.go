@@ -31,7 +31,9 @@ func (s *Service) explain(ctx context.Context, in *deviceInput) (*body[api.Expla
 	out := api.Explain{Device: deviceOf(d, u.UPN), User: userOf(u), Removal: string(d.Removal),
 		Enrolments: []api.Enrolment{}, Documents: []api.Document{}}
 	for _, e := range enrolments {
-		out.Enrolments = append(out.Enrolments, enrolmentOf(e))
+		shown := enrolmentOf(e)
+		shown.MustReenroll = s.mustReenroll(e)
+		out.Enrolments = append(out.Enrolments, shown)
 	}
 	documents, err := s.documents(ctx, enrolments)
 	if err != nil {
@@ -47,7 +49,7 @@ func (s *Service) explain(ctx context.Context, in *deviceInput) (*body[api.Expla
 
 func enrolmentOf(e model.Enrolment) api.Enrolment {
 	out := api.Enrolment{ID: e.ID, Channel: e.Channel, State: string(e.State), CertificateSHA256: e.CertSHA256,
-		HasPushToken: len(e.PushToken) > 0, MustReenroll: e.MustReenroll, LastSeen: e.LastSeen}
+		HasPushToken: len(e.PushToken) > 0, LastSeen: e.LastSeen}
 	if c, err := x509.ParseCertificate(e.Certificate); err == nil {
 		out.CertificateNotAfter = c.NotAfter
 	}
@@ -126,6 +128,14 @@ func subjectOf(der []byte) string {
 	return c.Subject.String()
 }
 
+// mustReenroll: a push certificate that came after the enrolment has another topic than the device was given.
+func (s *Service) mustReenroll(e model.Enrolment) bool {
+	if e.State == model.EnrolmentEnded {
+		return false
+	}
+	return e.MustReenroll || (s.PushTopic != "" && e.PushTopic != "" && e.PushTopic != s.PushTopic)
+}
+
 // warnings tell what keeps the device from being right though no document says so.
 func (s *Service) warnings(ctx context.Context, d model.Device, enrolments []model.Enrolment) ([]api.Warning, error) {
 	if d.State == model.DeviceLeft {
@@ -133,15 +143,12 @@ func (s *Service) warnings(ctx context.Context, d model.Device, enrolments []mod
 	}
 	var out []api.Warning
 	apple := d.Platform == profiles.IOS || d.Platform == profiles.MacOS
-	if apple && !s.HasPush() {
+	if apple && s.PushTopic == "" {
 		out = append(out, noPush())
 	}
-	for _, e := range enrolments {
-		if e.MustReenroll && e.State != model.EnrolmentEnded {
-			out = append(out, api.Warning{Reason: platforms.ReasonMustReenroll,
-				Detail: "the device enrolled before a push certificate was set, and its topic can never change: enrol it again with a new link"})
-			break
-		}
+	if slices.ContainsFunc(enrolments, s.mustReenroll) {
+		out = append(out, api.Warning{Reason: platforms.ReasonMustReenroll,
+			Detail: "the device enrolled before the push certificate of now was set, and its topic can never change: enrol it again with a new link"})
 	}
 	down, err := s.connectorWarning(ctx)
 	return append(out, down...), err

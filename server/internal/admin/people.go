@@ -101,7 +101,7 @@ func (s *Service) createLink(ctx context.Context, in *struct{ Body api.LinkReque
 		return nil, err
 	}
 	out := &body[api.Link]{Body: api.Link{URL: url, Expires: until}}
-	if !s.HasPush() {
+	if s.PushTopic == "" {
 		out.Body.Warnings = []api.Warning{noPush()}
 	}
 	return out, nil

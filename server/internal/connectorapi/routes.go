@@ -153,6 +153,8 @@ func (s *Service) waitForJobs(ctx context.Context, connectorID string, most int,
 		case <-s.cfg.After(pollEvery):
 		case <-end:
 			return nil, nil
+		case <-s.stopped:
+			return nil, nil
 		case <-ctx.Done():
 			return nil, nil
 		}

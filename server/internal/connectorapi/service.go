@@ -69,6 +69,9 @@ type Service struct {
 
 	mu       sync.Mutex
 	notified chan struct{}
+
+	stop    sync.Once
+	stopped chan struct{}
 }
 
 // New makes the service.
@@ -91,7 +94,7 @@ func New(cfg Config) *Service {
 	if cfg.CheckRendered == nil {
 		cfg.CheckRendered = func(platforms.Document, []byte) error { return nil }
 	}
-	return &Service{cfg: cfg, notified: make(chan struct{})}
+	return &Service{cfg: cfg, notified: make(chan struct{}), stopped: make(chan struct{})}
 }
 
 // Notify wakes the long polls of this process: there may be a new job. It does not block.
@@ -101,6 +104,9 @@ func (s *Service) Notify() {
 	close(s.notified)
 	s.notified = make(chan struct{})
 }
+
+// Stop ends the long polls of this process, so that a shutdown need not wait for them.
+func (s *Service) Stop() { s.stop.Do(func() { close(s.stopped) }) }
 
 func (s *Service) nextNotice() <-chan struct{} {
 	s.mu.Lock()

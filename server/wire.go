@@ -1,0 +1,149 @@
+package main
+
+import (
+	"context"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/waxseal/waxseal/internal/cms"
+	"github.com/waxseal/waxseal/platforms"
+	"github.com/waxseal/waxseal/platforms/apple"
+	"github.com/waxseal/waxseal/profiles"
+	"github.com/waxseal/waxseal/server/internal/admin"
+	"github.com/waxseal/waxseal/server/internal/applemdm"
+	"github.com/waxseal/waxseal/server/internal/connectorapi"
+	"github.com/waxseal/waxseal/server/internal/delivery"
+	"github.com/waxseal/waxseal/server/internal/identity"
+	"github.com/waxseal/waxseal/server/internal/model"
+	"github.com/waxseal/waxseal/server/internal/push"
+	"github.com/waxseal/waxseal/server/internal/reconcile"
+	"github.com/waxseal/waxseal/server/internal/scep"
+	"github.com/waxseal/waxseal/server/internal/web"
+)
+
+// wire makes the rooms and connects them: whatever is committed wakes who waits for it.
+func (s *server) wire(token string) error {
+	s.router = web.New(web.Config{Logger: s.Logger, Clock: s.Clock, Rand: s.Rand, TrustedProxies: s.proxies, Observe: s.metrics.observe})
+	refusals := web.NewRefusals(s.db, s.Logger, s.Clock)
+	s.identity = identity.New(identity.Config{Store: s.db, Jobs: s.db, Clock: s.Clock, Rand: s.Rand})
+	s.push = push.New(push.Config{Store: s.db, Sender: s.sender, Logger: s.Logger, Clock: s.Clock, Observe: s.metrics.pushed})
+	s.connectors = connectorapi.New(connectorapi.Config{Store: s.db, RAKey: s.raKey, PKIURL: s.Settings.PKIURL, CheckRendered: checkRendered,
+		Stored: func() { s.identity.Kick(); s.push.Kick() }, Clock: s.Clock, Rand: s.Rand, Logger: s.Logger})
+	authority := identity.NewAuthority(func(ctx context.Context) ([]byte, []byte, error) {
+		t, err := s.db.Trust(ctx)
+		return t.DeviceCA, t.RACertificate, err
+	})
+	s.connectors.Routes(s.router)
+	s.apple(authority, refusals).Routes(s.router)
+	scep.New(scep.Config{Identity: s.identity, Authority: authority, RAKey: s.raKey, Refusals: refusals,
+		Kick: s.connectors.Notify, Logger: s.Logger}).Routes(s.router)
+	s.health()
+	return s.admin(token).Register(s.router)
+}
+
+// kick tells long polls and the push worker that something was committed.
+func (s *server) kick() {
+	s.connectors.Notify()
+	s.push.Kick()
+}
+
+func (s *server) admin(token string) *admin.Service {
+	return admin.New(admin.Config{Store: s.db, Links: links{s}, Connectors: s.connectors,
+		CheckCustom: func(content []byte) error { return apple.CheckCustom(content, s.fixed.Namespace) },
+		PushTopic:   s.pushTopic, Wake: s.kick, Token: token, Version: s.Version, Clock: s.Clock, Logger: s.Logger})
+}
+
+func (s *server) apple(authority *identity.Authority, refusals *web.Refusals) *applemdm.Endpoint {
+	core := delivery.New(delivery.Config{Store: s.db,
+		Settings:   reconcile.Settings{Organization: s.Settings.Organization, Namespace: s.fixed.Namespace, ConnectorSilence: admin.ConnectorTimeout},
+		Planners:   map[profiles.Platform]delivery.Planner{profiles.IOS: apple.Plan, profiles.MacOS: apple.Plan},
+		CanDecrypt: canDecrypt, Clock: s.Clock, NewUUID: func() string { return strings.ToUpper(uuid.NewString()) }, Kick: s.kick})
+	return applemdm.New(applemdm.Config{Identity: s.identity, Authority: authority, Refusals: refusals, Devices: s.db,
+		Delivery: &delivery.Apple{Service: core, Sign: s.sign, EnrolmentIdentifier: s.fixed.Namespace + ".enrollment"},
+		Profile:  s.enrolmentProfile, Keep: s.keep, Kick: s.kick, Raise: s.metrics.unparsable, Organization: s.Settings.Organization,
+		PushTopic: s.pushTopic, ProxyHeader: s.Settings.ProxyCertHeader, TrustedProxies: s.proxies, Clock: s.Clock, Logger: s.Logger})
+}
+
+// enrolmentProfile writes the profile that a device enrols with; it is signed only with a configured certificate, since
+// a signature that the device cannot trust looks worse than none.
+func (s *server) enrolmentProfile(challenge, enrolmentID string) ([]byte, error) {
+	p := apple.EnrollmentParams{Namespace: s.fixed.Namespace, Organization: s.Settings.Organization, EnrolmentID: enrolmentID,
+		SCEPURL: s.fixed.PublicURL + "/scep", SCEPName: "waxseal", Challenge: challenge, CommonName: enrolmentID, Topic: s.topic(),
+		ServerURL: s.fixed.ServerURL, CheckInURL: s.fixed.CheckInURL, AccessRights: s.fixed.AccessRights,
+		SignMessage: s.Settings.DeviceURL == "" && s.Settings.ProxyCertHeader == ""}
+	if s.ownTLS != nil {
+		p.TLSRoots = [][]byte{s.ownTLS.CA().Raw}
+	}
+	profile, err := apple.EnrollmentProfile(p)
+	if err != nil || s.Settings.ProfileSigningCert == "" {
+		return profile, err
+	}
+	return s.sign(profile)
+}
+
+// topic is the push certificate's, or the stand-in while there is none.
+func (s *server) topic() string {
+	if s.pushTopic != "" {
+		return s.pushTopic
+	}
+	return s.fixed.Topic
+}
+
+// sign signs a configuration profile.
+func (s *server) sign(profile []byte) ([]byte, error) {
+	return cms.Sign(profile, s.signer.Certificate, s.signer.Key, cms.SignOptions{Chain: s.signer.Chain})
+}
+
+// keep stores a message that could not be parsed, the latest of each enrolment and kind.
+func (s *server) keep(ctx context.Context, enrolmentID, kind string, body []byte) error {
+	sum := sha256.Sum256(body)
+	raw, err := json.Marshal(map[string]any{"at": s.Clock().UTC(), "sha256": hex.EncodeToString(sum[:]), "body": body})
+	if err != nil {
+		return err
+	}
+	return s.db.SetSetting(ctx, "unparsed."+kind+"."+enrolmentID, raw)
+}
+
+// canDecrypt: documents are encrypted with RSA key transport, which needs RSA and keyEncipherment.
+func canDecrypt(der []byte) bool {
+	c, err := x509.ParseCertificate(der)
+	if err != nil {
+		return false
+	}
+	_, isRSA := c.PublicKey.(*rsa.PublicKey)
+	return isRSA && c.KeyUsage&x509.KeyUsageKeyEncipherment != 0
+}
+
+// checkRendered takes from a connector only the document that was asked for, and only encrypted.
+func checkRendered(doc platforms.Document, payload []byte) error {
+	p, err := apple.ParseProfile(payload)
+	switch {
+	case err != nil:
+		return err
+	case p.Identifier != doc.Identifier || !strings.EqualFold(p.UUID, doc.Proof):
+		return fmt.Errorf("it is profile %s %s, asked was %s %s", p.Identifier, p.UUID, doc.Identifier, doc.Proof)
+	case !p.IsEncrypted:
+		return errors.New("it is not encrypted to the device")
+	}
+	return nil
+}
+
+// links gives enrolment links their URL.
+type links struct{ *server }
+
+func (l links) CreateLink(ctx context.Context, user model.User, platform profiles.Platform, life time.Duration) (string, time.Time, error) {
+	token, err := l.identity.CreateLink(ctx, user, platform, life)
+	if err != nil {
+		return "", time.Time{}, err
+	}
+	return l.fixed.PublicURL + "/enroll/" + token, l.Clock().Add(life), nil
+}
