@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/waxseal/waxseal/internal/link"
 	"github.com/waxseal/waxseal/profiles"
@@ -85,11 +84,8 @@ func (w *work) issueRequest(name string, p *profiles.PKCSCertificate) (link.Issu
 
 func (w *work) vars() profiles.Vars {
 	u := w.in.Snapshot.User
-	v := profiles.Vars{UserName: u.Spec.DisplayName, UserPrincipalName: u.UPN, DeviceID: w.device.ID,
-		DeviceName: w.device.Name, SerialNumber: w.device.SerialNumber, IMEI: w.device.IMEI}
-	if len(u.Spec.Addresses) > 0 {
-		v.EmailAddress = u.Spec.Addresses[0]
-	}
+	v := profiles.VarsFor(u.UPN, &u.Spec)
+	v.DeviceID, v.DeviceName, v.SerialNumber, v.IMEI = w.device.ID, w.device.Name, w.device.SerialNumber, w.device.IMEI
 	return v
 }
 
@@ -107,15 +103,7 @@ func (w *work) intentID(r link.IssueJob, n int) string {
 
 // renewalDue: the remaining lifetime is below the threshold (Microsoft Learn: renewal threshold, percent that remains).
 func (w *work) renewalDue(c profiles.Certificate, p *profiles.PKCSCertificate) bool {
-	return !w.now.Before(renewAt(c, p.RenewalThresholdPercentage))
-}
-
-func renewAt(c profiles.Certificate, threshold int) time.Time {
-	if threshold == 0 {
-		threshold = 20
-	}
-	life := c.NotAfter.Sub(c.NotBefore)
-	return c.NotAfter.Add(-life * time.Duration(threshold) / 100)
+	return !w.now.Before(p.RenewAt(c.NotBefore, c.NotAfter))
 }
 
 // retireCertificates ends issued certificates that the device does not carry and no document will carry again. They are

@@ -175,7 +175,7 @@ func (w *work) nextLook() time.Time {
 	for _, o := range w.applying {
 		if p, ok := o.Spec.(*profiles.PKCSCertificate); ok {
 			if c, has := w.issued()[o.Name]; has {
-				earlier(renewAt(c, p.RenewalThresholdPercentage))
+				earlier(p.RenewAt(c.NotBefore, c.NotAfter))
 			}
 		}
 	}
