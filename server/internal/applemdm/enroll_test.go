@@ -74,15 +74,6 @@ func TestEachDownloadHasItsOwnChallenge(t *testing.T) {
 	}
 }
 
-func TestTheProfileMayBeSigned(t *testing.T) {
-	maker := applemdm.ProfileMaker(apple.EnrollmentParams{Namespace: "io.waxseal.test", SCEPURL: "https://a/scep", Topic: topic,
-		ServerURL: "https://a/mdm", AccessRights: 3099}, func(b []byte) ([]byte, error) { return append([]byte("signed "), b...), nil })
-	out, err := maker("c", "e")
-	if err != nil || !bytes.HasPrefix(out, []byte("signed <?xml")) {
-		t.Fatalf("%.40s, %v", out, err)
-	}
-}
-
 func TestWithoutAPushCertificateThePageSaysSo(t *testing.T) {
 	r := newRig(t, func(c *applemdm.Config) { c.PushTopic = "" })
 	w := r.do(http.MethodGet, "/enroll/"+r.link(t), nil, header("Accept", "text/html"))

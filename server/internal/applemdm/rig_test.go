@@ -81,9 +81,12 @@ func newRig(t *testing.T, edit ...func(*applemdm.Config)) *rig {
 		Keep:  func(_ context.Context, id, kind string, body []byte) error { r.kept[id+" "+kind] = body; return nil },
 		Kick:  func() { r.kicks++ },
 		Raise: func(string) { r.raised++ },
-		Profile: applemdm.ProfileMaker(apple.EnrollmentParams{Namespace: "io.waxseal.test", Organization: "Contoso",
-			SCEPURL: "https://mdm.example.com/scep", SCEPName: "Waxseal", Topic: topic, ServerURL: "https://mdm.example.com/mdm/apple/command",
-			CheckInURL: "https://mdm.example.com/mdm/apple/checkin", SignMessage: true, AccessRights: 3099}, nil),
+		Profile: func(challenge, enrolmentID string) ([]byte, error) {
+			return apple.EnrollmentProfile(apple.EnrollmentParams{Namespace: "io.waxseal.test", Organization: "Contoso", EnrolmentID: enrolmentID,
+				CommonName: enrolmentID, Challenge: challenge, SCEPURL: "https://mdm.example.com/scep", SCEPName: "Waxseal", Topic: topic,
+				ServerURL: "https://mdm.example.com/mdm/apple/command", CheckInURL: "https://mdm.example.com/mdm/apple/checkin",
+				SignMessage: true, AccessRights: 3099})
+		},
 	}
 	for _, e := range edit {
 		e(&cfg)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 
 	"github.com/waxseal/waxseal/internal/api"
 	"github.com/waxseal/waxseal/server/internal/model"
@@ -23,10 +24,10 @@ type Error struct {
 }
 
 func (e *Error) Error() string {
-	if e.Cause != nil {
-		return e.Detail + ": " + e.Cause.Error()
+	if e.Cause == nil || strings.Contains(e.Detail, e.Cause.Error()) {
+		return e.Detail
 	}
-	return e.Detail
+	return e.Detail + ": " + e.Cause.Error()
 }
 
 func (e *Error) Unwrap() error { return e.Cause }

@@ -9,6 +9,13 @@ import (
 // maxBuckets bounds the memory of a Limiter whoever knocks.
 const maxBuckets = 50_000
 
+// The default rate of an address. It is generous, since a whole company may stand behind one address, and enrolling a
+// device takes four requests; it only keeps one stranger from occupying the server with RSA operations.
+const (
+	DefaultPerSecond = 200
+	DefaultBurst     = 2000
+)
+
 // Limiter is a token bucket for each address, IPv6 by /64. Within a server node only: it guards a process, not a quota.
 type Limiter struct {
 	perSecond float64
@@ -24,13 +31,14 @@ type bucket struct {
 	at     time.Time
 }
 
-// NewLimiter allows perSecond requests of one address and burst at once; zero values mean 10 and 60.
+// NewLimiter allows perSecond requests of one address and burst at once; zero values mean DefaultPerSecond
+// and DefaultBurst.
 func NewLimiter(perSecond float64, burst int, clock func() time.Time) *Limiter {
 	if perSecond <= 0 {
-		perSecond = 10
+		perSecond = DefaultPerSecond
 	}
 	if burst <= 0 {
-		burst = 60
+		burst = DefaultBurst
 	}
 	return &Limiter{perSecond: perSecond, burst: float64(burst), clock: clock, buckets: map[netip.Prefix]bucket{}}
 }

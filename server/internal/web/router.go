@@ -45,7 +45,7 @@ type Config struct {
 	Rand io.Reader
 	// TrustedProxies may name the client in X-Forwarded-For.
 	TrustedProxies []netip.Prefix
-	// PerSecond and Burst bound each address on limited routes; zero means 10 and 60.
+	// PerSecond and Burst bound each address on limited routes; zero means the defaults of NewLimiter.
 	PerSecond float64
 	Burst     int
 	// Observe is told of each finished request, for metrics; may be nil. The pattern is bounded, the path is not.

@@ -125,6 +125,16 @@ func TestErrorsAreRenderedOnce(t *testing.T) {
 	}
 }
 
+func TestAnErrorSaysItsCauseOnce(t *testing.T) {
+	cause := errors.New("disk full")
+	if got := web.Errorf(500, "saving: %w", cause).Error(); got != "saving: disk full" {
+		t.Errorf("shown cause: %q", got)
+	}
+	if got := web.Hide(500, "sorry", cause).Error(); got != "sorry: disk full" {
+		t.Errorf("hidden cause: %q", got)
+	}
+}
+
 func TestBodyCap(t *testing.T) {
 	r := newRig(web.Config{})
 	read := func(w http.ResponseWriter, req *http.Request) error {
