@@ -47,6 +47,7 @@ func (e *Endpoint) deviceChannel(ctx context.Context, s sender, msg mdm.Message)
 		if err := e.cfg.Identity.CheckOut(ctx, s.enr); err != nil {
 			return e.refused(ctx, s.enr.ID, err)
 		}
+		e.cfg.Kick() // certificates may have to be revoked
 		return nil
 	case *mdm.SetBootstrapToken, *mdm.GetBootstrapToken:
 		return nil // none is kept: nothing that we send needs one, and it is a secret

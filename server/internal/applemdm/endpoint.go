@@ -48,7 +48,7 @@ type Config struct {
 	Profile func(challenge, enrolmentID string) ([]byte, error)
 	// Keep stores a message that could not be parsed, one for each enrolment; may be nil.
 	Keep func(ctx context.Context, enrolmentID string, kind string, body []byte) error
-	// Kick wakes the push worker after a commit; may be nil.
+	// Kick wakes the push worker and the connectors after a commit; may be nil.
 	Kick func()
 	// Raise counts messages that could not be parsed, for metrics; may be nil.
 	Raise func(kind string)
