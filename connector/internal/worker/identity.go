@@ -47,12 +47,13 @@ func (w *Worker) identity(_ context.Context, job link.Job, p link.IdentityJob) (
 	if want.Certificate, err = deviceca.Issue(device, w.Rand, w.Clock(), csr, id); err != nil {
 		return link.IdentityAnswer{}, err
 	}
-	if err := w.Journal.Put(key, want); err != nil {
-		return link.IdentityAnswer{}, err
-	}
 	event := keyring.Event{Action: keyring.ActionIdentity, Job: job.ID, Owner: link.UserURN(p.UserID),
 		Certificate: hash(want.Certificate), Detail: link.EnrolmentURN(p.EnrolmentID)}
-	return identityAnswer(want.Certificate, device), w.Keyring.Audit(event)
+	// The audit log comes first: once the journal has the certificate, a repeat hands it out.
+	if err := w.Keyring.Audit(event); err != nil {
+		return link.IdentityAnswer{}, err
+	}
+	return identityAnswer(want.Certificate, device), w.Journal.Put(key, want)
 }
 
 func identityAnswer(cert []byte, device *keyring.Authority) link.IdentityAnswer {
