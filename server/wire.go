@@ -59,19 +59,26 @@ func (s *server) kick() {
 func (s *server) admin(token string) *admin.Service {
 	return admin.New(admin.Config{Store: s.db, Links: links{s}, Connectors: s.connectors,
 		CheckCustom: func(content []byte) error { return apple.CheckCustom(content, s.fixed.Namespace) },
+		Preview:     s.preview,
 		PushTopic:   s.pushTopic, Wake: s.kick, Token: token, Version: s.Version, Clock: s.Clock, Logger: s.Logger})
 }
 
 func (s *server) apple(authority *identity.Authority, refusals *web.Refusals) *applemdm.Endpoint {
 	core := delivery.New(delivery.Config{Store: s.db,
-		Settings:   reconcile.Settings{Organization: s.Settings.Organization, Namespace: s.fixed.Namespace, ConnectorSilence: admin.ConnectorTimeout},
+		Settings:   s.reconcileSettings(),
 		Planners:   map[profiles.Platform]delivery.Planner{profiles.IOS: apple.Plan, profiles.MacOS: apple.Plan},
-		CanDecrypt: canDecrypt, Clock: s.Clock, NewUUID: func() string { return strings.ToUpper(uuid.NewString()) }, Kick: s.kick})
+		CanDecrypt: canDecrypt, Clock: s.Clock, NewUUID: newUUID, Kick: s.kick})
 	return applemdm.New(applemdm.Config{Identity: s.identity, Authority: authority, Refusals: refusals, Devices: s.db,
 		Delivery: &delivery.Apple{Service: core, Sign: s.sign, EnrolmentIdentifier: s.fixed.Namespace + ".enrollment"},
 		Profile:  s.enrolmentProfile, Keep: s.keep, Kick: s.kick, Raise: s.metrics.unparsable, Organization: s.Settings.Organization,
 		PushTopic: s.pushTopic, ProxyHeader: s.Settings.ProxyCertHeader, TrustedProxies: s.proxies, Clock: s.Clock, Logger: s.Logger})
 }
+
+func (s *server) reconcileSettings() reconcile.Settings {
+	return reconcile.Settings{Organization: s.Settings.Organization, Namespace: s.fixed.Namespace, ConnectorSilence: admin.ConnectorTimeout}
+}
+
+func newUUID() string { return strings.ToUpper(uuid.NewString()) }
 
 // enrolmentProfile writes the profile that a device enrols with; it is signed only with a configured certificate, since
 // a signature that the device cannot trust looks worse than none.

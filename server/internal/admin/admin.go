@@ -60,6 +60,8 @@ type Config struct {
 	CheckCustom func(content []byte) error
 	// PushTopic is the push certificate's topic; empty without one, and then real devices are never woken.
 	PushTopic string
+	// Preview gives the documents of an enrolment as they would be decided now, without any effect; may be nil.
+	Preview func(ctx context.Context, enrolmentID string) ([]model.DocumentState, error)
 	// Wake has the push worker look for work after a change; it does not block. May be nil.
 	Wake func()
 	// Token is the admin's bearer token.

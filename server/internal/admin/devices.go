@@ -61,10 +61,16 @@ func (s *Service) wipe(ctx context.Context, in *deviceInput) (*body[api.Device],
 }
 
 func (s *Service) setState(ctx context.Context, id string, to model.DeviceState, action string) (*body[api.Device], error) {
-	if _, err := s.device(ctx, id); err != nil {
+	before, err := s.device(ctx, id)
+	if err != nil {
 		return nil, err
 	}
-	if err := s.Store.SetDeviceState(ctx, id, to, s.Clock(), s.entry(action, id, nil)); err != nil {
+	err = s.Store.SetDeviceState(ctx, id, to, s.Clock(), s.entry(action, id, nil))
+	if errors.Is(err, model.ErrConflict) {
+		s.refused(ctx, action, id, "the device is "+string(before.State))
+		return nil, refuse(http.StatusConflict, "", "device %s is %s and cannot become %s", id, before.State, to)
+	}
+	if err != nil {
 		return nil, err
 	}
 	return s.changed(ctx, id)

@@ -64,7 +64,7 @@ func (s *Service) documents(ctx context.Context, enrolments []model.Enrolment) (
 	}
 	var out []model.DocumentState
 	for _, e := range live {
-		documents, err := s.Store.DocumentsOfEnrolment(ctx, e.ID)
+		documents, err := s.documentsOf(ctx, e)
 		if err != nil {
 			return nil, err
 		}
@@ -74,6 +74,15 @@ func (s *Service) documents(ctx context.Context, enrolments []model.Enrolment) (
 		return cmp.Or(cmp.Compare(rank(a.Document.ID), rank(b.Document.ID)), cmp.Compare(a.Document.ID, b.Document.ID))
 	})
 	return out, nil
+}
+
+// documentsOf are what the plan of now says where there is one, else what was last decided: a change of a minute ago
+// counts though the device has not been here since.
+func (s *Service) documentsOf(ctx context.Context, e model.Enrolment) ([]model.DocumentState, error) {
+	if s.Preview == nil || e.State == model.EnrolmentEnded || e.DeviceID == "" {
+		return s.Store.DocumentsOfEnrolment(ctx, e.ID)
+	}
+	return s.Preview(ctx, e.ID)
 }
 
 // rank puts trust first, as it is delivered first.
@@ -125,7 +134,7 @@ func subjectOf(der []byte) string {
 	if err != nil {
 		return ""
 	}
-	return c.Subject.String()
+	return model.NameString(c.Subject)
 }
 
 // mustReenroll: a push certificate that came after the enrolment has another topic than the device was given.

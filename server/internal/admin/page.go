@@ -91,7 +91,7 @@ func (u *upns) of(id string) string { return u.known[id] }
 // The keys by which the store's lists are ordered.
 func userKey(u model.User) string               { return strings.ToLower(u.UPN) }
 func deviceKey(d model.Device) string           { return d.ID }
-func certificateKey(c model.Certificate) string { return c.SHA256 }
+func certificateKey(c model.Certificate) string { return c.SHA256 + "/" + c.UserID } // two users may have imported the same one
 func recordKey(r model.EscrowRecord) string     { return r.Record.ID }
 func jobKey(j model.Job) string                 { return j.ID }
 func connectorKey(c model.Connector) string     { return c.ID }
