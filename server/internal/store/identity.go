@@ -221,14 +221,30 @@ func (db *DB) CheckOut(ctx context.Context, enrolmentID string, removal model.Re
 		if err != nil || e.State == model.EnrolmentEnded {
 			return err
 		}
-		if err := t.endEnrolment(e, profiles.Event(event), now); err != nil {
+		if err := t.checkOut(e, removal, profiles.Event(event), now); err != nil {
 			return err
-		}
-		if e.DeviceID != "" {
-			if err := t.leave(e.DeviceID, removal, profiles.Event(event), now); err != nil {
-				return err
-			}
 		}
 		return t.audit(audit)
 	})
+}
+
+// checkOut lets the device leave. What an admin began, or the inventory proved, counts more than the device's goodbye.
+func (t *tx) checkOut(e model.Enrolment, removal model.Removal, event profiles.Event, now time.Time) error {
+	d, err := find(t, devices(), `WHERE id = $1`, e.DeviceID)
+	if err != nil && !isAbsent(err) {
+		return err
+	}
+	switch d.State {
+	case model.DeviceRetiring:
+		event = profiles.EventRetire
+	case model.DeviceWiping:
+		event = profiles.EventWipe
+	}
+	if d.Removal != "" {
+		removal = d.Removal
+	}
+	if err := t.endEnrolment(e, event, now); err != nil || d.ID == "" {
+		return err
+	}
+	return t.leave(d.ID, removal, event, now)
 }

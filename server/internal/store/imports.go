@@ -64,7 +64,7 @@ func (db *DB) DeleteRecord(ctx context.Context, recordID string, now time.Time, 
 		if err := t.do(`UPDATE certificates SET status = 'removed', status_at = $1, record_id = '' WHERE sha256 = $2 AND user_id = $3`, now, s.Record.CertSHA256, s.UserID); err != nil {
 			return err
 		}
-		if err := t.obsolete(`job_key LIKE $1 AND state IN ('open', 'leased', 'failed')`, "rewrap/"+recordID+"/%"); err != nil {
+		if err := t.obsolete(`job_key LIKE $1 AND state IN ('open', 'leased', 'failed')`, "rewrap:"+recordID+":%"); err != nil {
 			return err
 		}
 		if err := t.dirtyUser(s.UserID); err != nil {

@@ -12,8 +12,9 @@ import (
 	"github.com/waxseal/waxseal/server/internal/model"
 )
 
-// noPayload replaces the payload of a job that nobody will do any more: it may hold sealed records.
-const noPayload = "{}"
+// dropPayload empties the payload of a job that nobody will do any more if it holds sealed records. Others are kept: a
+// late certificate is checked against what was asked for.
+const dropPayload = `payload = CASE WHEN kind IN ('render', 'rewrap') THEN '{}' ELSE payload END`
 
 // createJob stores an open job and gives its id. A job with the same key stays as it is unless it failed or became
 // obsolete; then it is opened again and keeps its id and its attempts, so that a late answer to an old lease never fits.
@@ -34,7 +35,7 @@ func (t *tx) createJob(j model.Job) (string, error) {
 
 // obsolete takes back the jobs that the condition (with $1) selects.
 func (t *tx) obsolete(condition string, arg any) error {
-	return t.do(`UPDATE jobs SET state = 'obsolete', leased_by = '', payload = $2 WHERE `+condition, arg, noPayload)
+	return t.do(`UPDATE jobs SET state = 'obsolete', leased_by = '', `+dropPayload+` WHERE `+condition, arg)
 }
 
 // revokeJob asks the CA of a certificate to revoke it.
@@ -43,7 +44,7 @@ func (t *tx) revokeJob(c model.Certificate, reasonCode int, now time.Time) error
 	if err != nil {
 		return fmt.Errorf("writing a revoke job: %w", err)
 	}
-	_, err = t.createJob(model.Job{Key: "revoke/" + c.SHA256, Kind: link.JobRevoke, Payload: payload, UserID: c.UserID,
+	_, err = t.createJob(model.Job{Key: "revoke:" + c.SHA256, Kind: link.JobRevoke, Payload: payload, UserID: c.UserID,
 		RunAt: now, CreatedAt: now})
 	return err
 }
@@ -54,7 +55,7 @@ func (t *tx) rewrapJob(s sealed, serial uint64, now time.Time) error {
 	if err != nil {
 		return fmt.Errorf("writing a rewrap job: %w", err)
 	}
-	key := fmt.Sprintf("rewrap/%s/%d", s.Record.ID, serial)
+	key := fmt.Sprintf("rewrap:%s:%d", s.Record.ID, serial)
 	_, err = t.createJob(model.Job{Key: key, Kind: link.JobRewrap, Payload: payload, UserID: s.UserID,
 		Needs: recipients(s.Record), RunAt: now, CreatedAt: now})
 	return err
@@ -171,7 +172,7 @@ func (db *DB) JobByID(ctx context.Context, id string) (j model.Job, err error) {
 
 // finish closes a job.
 func (t *tx) finish(id string, now time.Time) error {
-	return t.do(`UPDATE jobs SET state = 'done', leased_by = '', error = '', reason = '', payload = $1, updated_at = $2 WHERE id = $3`, noPayload, now, id)
+	return t.do(`UPDATE jobs SET state = 'done', leased_by = '', error = '', reason = '', updated_at = $1, `+dropPayload+` WHERE id = $2`, now, id)
 }
 
 // isAbsent tells that a row is not there, which the caller does not mind.

@@ -211,6 +211,9 @@ func (db *DB) DeleteObject(ctx context.Context, kind profiles.Kind, name string,
 }
 
 func (t *tx) deleteObject(kind profiles.Kind, name string) error {
+	if err := must(t.run(`DELETE FROM objects WHERE space = $1 AND name = $2 AND kind = $3`, space(kind), name, kind)); err != nil {
+		return err
+	}
 	if kind.IsProfile() {
 		objects, err := t.allObjects()
 		if err != nil {
@@ -221,9 +224,6 @@ func (t *tx) deleteObject(kind profiles.Kind, name string) error {
 				return fmt.Errorf("%s %q refers to it: %w", o.Kind, o.Name, model.ErrConflict)
 			}
 		}
-	}
-	if err := must(t.run(`DELETE FROM objects WHERE space = $1 AND name = $2 AND kind = $3`, space(kind), name, kind)); err != nil {
-		return err
 	}
 	return t.bumpGeneration()
 }

@@ -46,7 +46,8 @@ func documents() table[model.DocumentState] {
 			{"installed_revision", &d.InstalledRevision}, {"installed_proof", &d.InstalledProof},
 			{"installed_credentials", &d.InstalledCredentials}, {"installed_at", &d.InstalledAt}, {"payload", &d.Payload},
 			{"payload_revision", &d.PayloadRevision}, {"payload_recipient", &d.PayloadRecipient},
-			{"redeliver", &d.Redeliver}, {"attempts", &d.Attempts}, {"retry_at", &d.RetryAt}, {"updated_at", &d.UpdatedAt}}
+			{"sent_revision", &d.SentRevision}, {"sent_proof", &d.SentProof}, {"sent_credentials", &d.SentCredentials},
+			{"renders", &d.Renders}, {"redeliver", &d.Redeliver}, {"attempts", &d.Attempts}, {"retry_at", &d.RetryAt}, {"updated_at", &d.UpdatedAt}}
 	}}
 }
 
@@ -66,7 +67,7 @@ type inventory struct {
 
 func inventories() table[inventory] {
 	return table[inventory]{"inventories", func(i *inventory) row {
-		return row{{"enrolment_id", &i.EnrolmentID}, {"profiles_at", &i.ProfilesAt}, {"profiles", &i.Profiles},
+		return row{{"enrolment_id", &i.EnrolmentID}, {"facts_at", &i.FactsAt}, {"profiles_at", &i.ProfilesAt}, {"profiles", &i.Profiles},
 			{"certificates_at", &i.CertificatesAt}, {"certificates", &i.Certificates}}
 	}}
 }

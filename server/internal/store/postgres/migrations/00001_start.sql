@@ -98,6 +98,10 @@ CREATE TABLE documents (
     payload               BYTEA,
     payload_revision      TEXT COLLATE "C" NOT NULL,
     payload_recipient     TEXT COLLATE "C" NOT NULL,
+    sent_revision         TEXT COLLATE "C" NOT NULL,
+    sent_proof            TEXT COLLATE "C" NOT NULL,
+    sent_credentials      TEXT COLLATE "C" NOT NULL,
+    renders               BIGINT NOT NULL,
     redeliver             TEXT COLLATE "C" NOT NULL,
     attempts              BIGINT NOT NULL,
     retry_at              BIGINT NOT NULL,
@@ -122,6 +126,7 @@ CREATE INDEX commands_not_now ON commands (updated_at) WHERE state = 'notNow';
 
 CREATE TABLE inventories (
     enrolment_id    TEXT COLLATE "C" PRIMARY KEY REFERENCES enrolments (id) ON DELETE CASCADE,
+    facts_at        BIGINT NOT NULL,
     profiles_at     BIGINT NOT NULL,
     profiles        TEXT COLLATE "C" NOT NULL,
     certificates_at BIGINT NOT NULL,

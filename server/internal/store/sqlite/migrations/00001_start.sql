@@ -98,6 +98,10 @@ CREATE TABLE documents (
     payload               BLOB,
     payload_revision      TEXT NOT NULL,
     payload_recipient     TEXT NOT NULL,
+    sent_revision         TEXT NOT NULL,
+    sent_proof            TEXT NOT NULL,
+    sent_credentials      TEXT NOT NULL,
+    renders               INTEGER NOT NULL,
     redeliver             TEXT NOT NULL,
     attempts              INTEGER NOT NULL,
     retry_at              INTEGER NOT NULL,
@@ -122,6 +126,7 @@ CREATE INDEX commands_not_now ON commands (updated_at) WHERE state = 'notNow';
 
 CREATE TABLE inventories (
     enrolment_id    TEXT PRIMARY KEY REFERENCES enrolments (id) ON DELETE CASCADE,
+    facts_at        INTEGER NOT NULL,
     profiles_at     INTEGER NOT NULL,
     profiles        TEXT NOT NULL,
     certificates_at INTEGER NOT NULL,
