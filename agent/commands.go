@@ -15,6 +15,7 @@ import (
 	"github.com/waxseal/waxseal/agent/apple"
 	"github.com/waxseal/waxseal/agent/device"
 	"github.com/waxseal/waxseal/agent/keychain"
+	"github.com/waxseal/waxseal/profiles"
 )
 
 func (c *cli) logger() *slog.Logger {
@@ -268,7 +269,7 @@ func (c *cli) keychainList(asJSON bool) error {
 
 func describe(item keychain.Item) listedItem {
 	line := listedItem{
-		SHA256: item.ID(), Subject: item.Certificate.Subject.String(), Addresses: addresses(item.Certificate),
+		SHA256: item.ID(), Subject: profiles.NameString(item.Certificate.Subject), Addresses: addresses(item.Certificate),
 		NotBefore: item.Certificate.NotBefore.UTC(), NotAfter: item.Certificate.NotAfter.UTC(), HasPrivateKey: item.Key != nil,
 		Profiles: []string{},
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/waxseal/waxseal/agent/mail"
 	"github.com/waxseal/waxseal/agent/smime"
+	"github.com/waxseal/waxseal/profiles"
 )
 
 func (c *cli) mail() *cobra.Command {
@@ -104,7 +105,7 @@ func (c *cli) mailDecrypt() *cobra.Command {
 		if err != nil {
 			return nil, err
 		}
-		fmt.Fprintf(c.Err, "opened with the key of %s (serial %X, expires %s)\n", out.Key.Certificate.Subject, out.Key.Certificate.SerialNumber, out.Key.Certificate.NotAfter.Format("2006-01-02"))
+		fmt.Fprintf(c.Err, "opened with the key of %s (serial %X, expires %s)\n", profiles.NameString(out.Key.Certificate.Subject), out.Key.Certificate.SerialNumber, out.Key.Certificate.NotAfter.Format("2006-01-02"))
 		switch {
 		case verdict == nil:
 		case verdict.Reason != nil:

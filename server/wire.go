@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/url"
 	"strings"
 	"time"
 
@@ -36,7 +37,7 @@ func (s *server) wire(token string) error {
 	refusals := web.NewRefusals(s.db, s.Logger, s.Clock)
 	s.identity = identity.New(identity.Config{Store: s.db, Jobs: s.db, Clock: s.Clock, Rand: s.Rand})
 	s.push = push.New(push.Config{Store: s.db, Sender: s.sender, Logger: s.Logger, Clock: s.Clock, Observe: s.metrics.pushed})
-	s.connectors = connectorapi.New(connectorapi.Config{Store: s.db, RAKey: s.raKey, PKIURL: s.Settings.PKIURL, CheckRendered: checkRendered,
+	s.connectors = connectorapi.New(connectorapi.Config{Store: s.db, RAKey: s.raKey, PKIURL: s.pkiURL(), CheckRendered: checkRendered,
 		Stored: func() { s.identity.Kick(); s.push.Kick() }, Clock: s.Clock, Rand: s.Rand, Logger: s.Logger})
 	authority := identity.NewAuthority(func(ctx context.Context) ([]byte, []byte, error) {
 		t, err := s.db.Trust(ctx)
@@ -48,6 +49,19 @@ func (s *server) wire(token string) error {
 		Kick: s.connectors.Notify, Logger: s.Logger}).Routes(s.router)
 	s.health()
 	return s.admin(token).Register(s.router)
+}
+
+// pkiURL is where revocation lists will be found: plain http, so that checking one never needs another certificate (RFC 5280,
+// section 8). Certificates carry it from the first day.
+func (s *server) pkiURL() string {
+	if s.Settings.PKIURL != "" {
+		return strings.TrimSuffix(s.Settings.PKIURL, "/")
+	}
+	u, err := url.Parse(s.fixed.PublicURL)
+	if err != nil {
+		return ""
+	}
+	return "http://" + u.Hostname() + "/pki"
 }
 
 // kick tells long polls and the push worker that something was committed.

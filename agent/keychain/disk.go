@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/waxseal/waxseal/agent/device"
+	"github.com/waxseal/waxseal/profiles"
 )
 
 const indexName = "index.json"
@@ -138,7 +139,7 @@ func (k *Keychain) write() error {
 			return err
 		}
 		entries = append(entries, entry{
-			SHA256: item.ID(), Subject: item.Certificate.Subject.String(),
+			SHA256: item.ID(), Subject: profiles.NameString(item.Certificate.Subject),
 			Key: item.Key != nil, Trusted: item.Trusted, Holders: item.Holders,
 		})
 	}

@@ -134,7 +134,7 @@ func subjectOf(der []byte) string {
 	if err != nil {
 		return ""
 	}
-	return model.NameString(c.Subject)
+	return profiles.NameString(c.Subject)
 }
 
 // mustReenroll: a push certificate that came after the enrolment has another topic than the device was given.

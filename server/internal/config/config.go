@@ -96,7 +96,7 @@ func (s *Settings) moreFlags(f *pflag.FlagSet) {
 	f.StringVar(&s.Organization, "organization", DefaultOrganization, "name that people see on enrolment page and profiles")
 	f.StringVar(&s.ProfileSigningCert, "profile-signing-cert", "", "certificate chain that signs profiles, PEM; default: one of the server's own")
 	f.StringVar(&s.ProfileSigningKey, "profile-signing-key", "", "private key of --profile-signing-cert, PEM")
-	f.StringVar(&s.PKIURL, "pki-url", "", "plain http URL of revocation lists, for certificates of the built-in CA")
+	f.StringVar(&s.PKIURL, "pki-url", "", "plain http base URL of revocation lists, in certificates of the built-in CA; default: http://HOST/pki of the public URL")
 	f.IntVar(&s.AccessRights, "access-rights", DefaultAccessRights, "what the server may do on devices (Apple's AccessRights); fixed at the first enrolment")
 	f.BoolVar(&s.AcceptNewPublicURL, "accept-new-public-url", false, "accept another public URL, though enrolled devices know only the former")
 	f.BoolVar(&s.ModernPKCS12, "modern-pkcs12", false, "deliver PKCS#12 in its modern form to iOS 18 and later")

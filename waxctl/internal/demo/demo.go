@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/waxseal/waxseal/internal/api"
 	"github.com/waxseal/waxseal/testdata"
@@ -92,10 +93,14 @@ func (s *story) prepare() error {
 }
 
 func (s *story) table() {
-	s.say("")
-	s.say("%-74s %8s  %s", "WHAT WAS PROMISED", "SECONDS", "VERIFIED BY")
+	width := 0
 	for _, r := range s.steps {
-		s.say("%-74s %8.1f  %s", r.what, r.took.Seconds(), r.proof)
+		width = max(width, utf8.RuneCountInString(r.what))
+	}
+	s.say("")
+	s.say("%-*s  %7s  %s", width, "WHAT WAS PROMISED", "SECONDS", "VERIFIED BY")
+	for _, r := range s.steps {
+		s.say("%-*s  %7.1f  %s", width, r.what, r.took.Seconds(), r.proof)
 	}
 	s.say("")
 	s.say("all %d steps were verified.", len(s.steps))

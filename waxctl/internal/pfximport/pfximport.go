@@ -63,7 +63,7 @@ func (im Importer) Open(file []byte, password string) ([]Sealed, error) {
 }
 
 func name(c *x509.Certificate) string {
-	return fmt.Sprintf("%q (serial %x)", c.Subject.String(), c.SerialNumber)
+	return fmt.Sprintf("%q (serial %x)", profiles.NameString(c.Subject), c.SerialNumber)
 }
 
 func (im Importer) seal(id pfx.Identity) (Sealed, error) {
@@ -89,7 +89,7 @@ func (im Importer) seal(id pfx.Identity) (Sealed, error) {
 	if err != nil {
 		return Sealed{}, fmt.Errorf("seal its private key: %w", err)
 	}
-	return Sealed{Subject: id.Certificate.Subject.String(), Warning: warning, Request: api.ImportRequest{Record: record,
+	return Sealed{Subject: profiles.NameString(id.Certificate.Subject), Warning: warning, Request: api.ImportRequest{Record: record,
 		Certificate: id.Certificate.Raw, Chain: issuers, User: im.User.UPN, Purpose: purpose}}, nil
 }
 
