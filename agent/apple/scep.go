@@ -10,6 +10,7 @@ import (
 	"crypto/sha512"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/base64"
 	"fmt"
 	"io"
@@ -208,13 +209,15 @@ func selfSigned(subject pkix.RDNSequence, key *rsa.PrivateKey, now time.Time) (*
 	if err != nil {
 		return nil, err
 	}
-	var name pkix.Name
-	name.FillFromRDNSequence(&subject)
-	if len(name.Names) == 0 {
-		name.CommonName = "SCEP request"
+	if len(subject) == 0 {
+		subject = pkix.Name{CommonName: "SCEP request"}.ToRDNSequence()
+	}
+	name, err := asn1.Marshal(subject)
+	if err != nil {
+		return nil, err
 	}
 	template := &x509.Certificate{
-		SerialNumber: serial, Subject: name, NotBefore: now.Add(-time.Hour), NotAfter: now.Add(30 * 24 * time.Hour),
+		SerialNumber: serial, RawSubject: name, NotBefore: now.Add(-time.Hour), NotAfter: now.Add(30 * 24 * time.Hour),
 		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageKeyEncipherment,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
