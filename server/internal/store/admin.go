@@ -78,10 +78,8 @@ func (db *DB) DocumentsOfEnrolment(ctx context.Context, enrolmentID string) (all
 	return all, err
 }
 
-// CertificateKey is what a page of certificates continues after: two users may have imported the same one.
-func CertificateKey(c model.Certificate) string { return c.SHA256 + "/" + c.UserID }
-
-// Certificates implements admin.Store; the key is SHA256/UserID, and SHA256 alone means all users of it.
+// Certificates implements admin.Store; the key is SHA256/UserID, for two users may have imported the same one, and SHA256
+// alone means all users of it.
 func (db *DB) Certificates(ctx context.Context, p admin.Page) (all []model.Certificate, err error) {
 	sha256, userID, found := strings.Cut(p.After, "/")
 	if !found {

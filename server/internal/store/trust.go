@@ -257,8 +257,12 @@ func (t *tx) rewrapIfStale(s sealed, now time.Time) error {
 	return t.rewrapJob(s, set.Serial, now)
 }
 
-// stale tells that a record lacks a member. Issued keys are sealed to connectors only (design.md section 5).
+// stale tells that a record is not sealed to exactly those who may open it. Issued keys are sealed to connectors only
+// (design.md section 5). Before the first key set nothing is stale.
 func stale(s sealed, set escrow.KeySet) bool {
+	if set.Serial == 0 {
+		return false
+	}
 	members := set.Members
 	if s.Kind == model.CertificateIssued {
 		members = set.Connectors()
@@ -268,7 +272,7 @@ func stale(s sealed, set escrow.KeySet) bool {
 			return true
 		}
 	}
-	return false
+	return len(s.Record.Wraps) != len(members)
 }
 
 func (t *tx) publishSealedCAs(p link.PublishRequest, _ time.Time) error {
