@@ -33,6 +33,9 @@ const (
 // Server is a PostgreSQL server for one test binary: the one that the environment names, or one of its own.
 // Call Stop at the end of TestMain.
 type Server struct {
+	// Durable has a server of the tests' own flush each commit to disk, as one in production does. It costs time.
+	Durable bool
+
 	once sync.Once
 	url  string
 	err  error
@@ -43,7 +46,7 @@ type Server struct {
 
 // Schema gives the URL of a fresh, empty schema that is dropped when the test ends. Without any server the test is
 // skipped, or fails if skips are forbidden.
-func (p *Server) Schema(t *testing.T) string {
+func (p *Server) Schema(t testing.TB) string {
 	t.Helper()
 	p.once.Do(p.start)
 	if p.err != nil && os.Getenv(strict) == "1" {
@@ -68,7 +71,7 @@ func (p *Server) Schema(t *testing.T) string {
 	return u.String()
 }
 
-func (p *Server) execute(t *testing.T, statement string) {
+func (p *Server) execute(t testing.TB, statement string) {
 	t.Helper()
 	db, err := sql.Open("pgx", p.url)
 	if err != nil {
@@ -91,12 +94,12 @@ func (p *Server) start() {
 	if p.url = os.Getenv(postgresURL); p.url != "" {
 		return
 	}
-	p.url, p.stop, p.err = startPostgres()
+	p.url, p.stop, p.err = startPostgres(p.Durable)
 }
 
 // startPostgres makes a cluster in a temporary folder and runs it on a free port of 127.0.0.1. PostgreSQL refuses to run
 // as root; then it runs as the user postgres, whom Debian's package brings.
-func startPostgres() (dsn string, stop func(), err error) {
+func startPostgres(durable bool) (dsn string, stop func(), err error) {
 	bin, err := postgresBinaries()
 	if err != nil {
 		return "", nil, err
@@ -124,7 +127,7 @@ func startPostgres() (dsn string, stop func(), err error) {
 	}
 	dsn = fmt.Sprintf("postgres://postgres@127.0.0.1:%d/postgres?sslmode=disable", port)
 	server := owner.command(filepath.Join(bin, "postgres"), "-D", data, "-c", "listen_addresses=127.0.0.1", "-c", "port="+strconv.Itoa(port),
-		"-c", "unix_socket_directories=", "-c", "fsync=off", "-c", "max_connections=200")
+		"-c", "unix_socket_directories=", "-c", "fsync="+onOff(durable), "-c", "max_connections=200")
 	if err := server.Start(); err != nil {
 		remove()
 		return "", nil, fmt.Errorf("starting PostgreSQL: %w", err)
@@ -139,6 +142,13 @@ func startPostgres() (dsn string, stop func(), err error) {
 		return "", nil, err
 	}
 	return dsn, stop, nil
+}
+
+func onOff(on bool) string {
+	if on {
+		return "on"
+	}
+	return "off"
 }
 
 func postgresBinaries() (string, error) {

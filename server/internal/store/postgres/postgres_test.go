@@ -6,7 +6,7 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/waxseal/waxseal/internal/testpostgres"
+	"github.com/waxseal/waxseal/internal/testpg"
 	"github.com/waxseal/waxseal/server/internal/store/postgres"
 	"github.com/waxseal/waxseal/server/internal/store/storetest"
 )
@@ -18,7 +18,7 @@ func TestMain(m *testing.M) {
 }
 
 // server is started by the first test that needs it.
-var server testpostgres.Server
+var server testpg.Server
 
 func TestStore(t *testing.T) {
 	storetest.Run(t, func(t *testing.T) storetest.Store {
