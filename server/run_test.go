@@ -251,3 +251,81 @@ func TestBadStarts(t *testing.T) {
 		})
 	}
 }
+
+func TestDeviceListenerAsksForCertificates(t *testing.T) {
+	s := settings(t, t.TempDir())
+	device, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.DeviceListen, s.DeviceURL = device.Addr().String(), "https://"+device.Addr().String()
+	if err := device.Close(); err != nil {
+		t.Fatal(err)
+	}
+	r := start(t, s)
+	for address, want := range map[string]bool{s.DeviceListen: true, strings.TrimPrefix(r.url, "https://"): false} {
+		asked := false
+		config := &tls.Config{InsecureSkipVerify: true, GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			asked = true
+			return &tls.Certificate{}, nil
+		}}
+		conn, err := tls.Dial("tcp", address, config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = conn.Close()
+		if asked != want {
+			t.Errorf("%s: asked %t, want %t", address, asked, want)
+		}
+	}
+}
+
+func TestFixedValuesBind(t *testing.T) {
+	stored := fixed{Namespace: "io.waxseal.00000000", Topic: "com.apple.mgmt.External.x", PublicURL: "https://a.test", Given: true,
+		ServerURL: "https://a.test" + commandPath, CheckInURL: "https://a.test" + checkinPath, AccessRights: 3099}
+	cases := []struct {
+		name     string
+		change   func(*config.Settings)
+		enrolled bool
+		want     string
+	}{
+		{"the same", func(*config.Settings) {}, true, ""},
+		{"another URL without devices", func(s *config.Settings) { s.PublicURL = "https://b.test" }, false, "public-url"},
+		{"a device URL with devices", func(s *config.Settings) { s.DeviceURL = "https://d.test" }, true, "public-url"},
+		{"another URL, accepted", func(s *config.Settings) { s.PublicURL, s.AcceptNewPublicURL = "https://b.test", true }, true, ""},
+		{"other rights without devices", func(s *config.Settings) { s.AccessRights = 1 }, false, ""},
+		{"other rights with devices", func(s *config.Settings) { s.AccessRights = 1 }, true, "--access-rights 3099"},
+		{"no URL: the stored one", func(s *config.Settings) { s.PublicURL = "" }, true, ""},
+	}
+	for _, tc := range cases {
+		t.Run(tc.name, func(t *testing.T) {
+			c := withDefaults(Config{Settings: config.Settings{PublicURL: "https://a.test/", AccessRights: 3099}})
+			tc.change(&c.Settings)
+			want, err := c.wanted(stored, "https://127.0.0.1:1")
+			if err == nil {
+				err = c.compare(stored, want, tc.enrolled)
+			}
+			if (tc.want == "") != (err == nil) || (err != nil && !strings.Contains(err.Error(), tc.want)) {
+				t.Errorf("got %v", err)
+			}
+			if want.Namespace != stored.Namespace || want.Topic != stored.Topic {
+				t.Errorf("random values changed: %+v", want)
+			}
+		})
+	}
+}
+
+func TestBoundAddressMayChangeUntilADeviceKnowsIt(t *testing.T) {
+	stored := fixed{PublicURL: "https://127.0.0.1:1", ServerURL: "https://127.0.0.1:1" + commandPath, AccessRights: 3099}
+	c := withDefaults(Config{Settings: config.Settings{AccessRights: 3099}})
+	want, err := c.wanted(stored, "https://127.0.0.1:2")
+	if err != nil || want.PublicURL != "https://127.0.0.1:2" || want.Given {
+		t.Fatalf("%+v, %v", want, err)
+	}
+	if err := c.compare(stored, want, false); err != nil {
+		t.Errorf("no device knows it: %v", err)
+	}
+	if err := c.compare(stored, want, true); err == nil {
+		t.Error("devices know the former address")
+	}
+}

@@ -100,7 +100,9 @@ func (s *server) enrolmentProfile(challenge, enrolmentID string) ([]byte, error)
 	p := apple.EnrollmentParams{Namespace: s.fixed.Namespace, Organization: s.Settings.Organization, EnrolmentID: enrolmentID,
 		SCEPURL: s.fixed.PublicURL + "/scep", SCEPName: "waxseal", Challenge: challenge, CommonName: enrolmentID, Topic: s.topic(),
 		ServerURL: s.fixed.ServerURL, CheckInURL: s.fixed.CheckInURL, AccessRights: s.fixed.AccessRights,
-		SignMessage: s.Settings.DeviceURL == "" && s.Settings.ProxyCertHeader == ""}
+		// Where the device listener asks for certificates, TLS proves the same. A proxy's header may be configured away
+		// later, and the device keeps this choice for ever: there it signs.
+		SignMessage: s.Settings.DeviceURL == ""}
 	if s.ownTLS != nil {
 		p.TLSRoots = [][]byte{s.ownTLS.CA().Raw}
 	}

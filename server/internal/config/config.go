@@ -53,7 +53,6 @@ type Settings struct {
 	PKIURL             string
 	AccessRights       int
 	AcceptNewPublicURL bool
-	ModernPKCS12       bool
 }
 
 // Proxies are the networks of TrustedProxies; an address alone is a network of one.
@@ -99,7 +98,6 @@ func (s *Settings) moreFlags(f *pflag.FlagSet) {
 	f.StringVar(&s.PKIURL, "pki-url", "", "plain http base URL of revocation lists, in certificates of the built-in CA; default: http://HOST/pki of the public URL")
 	f.IntVar(&s.AccessRights, "access-rights", DefaultAccessRights, "what the server may do on devices (Apple's AccessRights); fixed at the first enrolment")
 	f.BoolVar(&s.AcceptNewPublicURL, "accept-new-public-url", false, "accept another public URL, though enrolled devices know only the former")
-	f.BoolVar(&s.ModernPKCS12, "modern-pkcs12", false, "deliver PKCS#12 in its modern form to iOS 18 and later")
 }
 
 // EnvName is the environment variable of a flag.
