@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/waxseal/waxseal/platforms"
 	"github.com/waxseal/waxseal/platforms/apple"
 	"github.com/waxseal/waxseal/platforms/apple/mdm"
 	"github.com/waxseal/waxseal/server/internal/model"
@@ -31,22 +32,37 @@ const (
 // deviceQueries are what DeviceInformation asks.
 var deviceQueries = [...]string{"UDID", "DeviceName", "OSVersion", "BuildVersion", "ModelName", "ProductName", "SerialNumber", "EASDeviceIdentifier"}
 
+// renderTries bounds how many documents that cannot be written are passed over in one answer.
+const renderTries = 5
+
 // Report answers one message of the command channel: the command to send (empty: none) and how many documents will come
-// by themselves.
+// by themselves. A document that cannot be written is put down as failed, so that it never blocks the others.
 func (a *Apple) Report(ctx context.Context, enr model.Enrolment, r *mdm.Report) ([]byte, int, error) {
-	result, err := a.Service.Step(ctx, enr, appleReport(r))
-	if err != nil || result.Action == nil {
-		return nil, result.Pending, err
+	report := appleReport(r)
+	for range renderTries {
+		result, err := a.Service.Step(ctx, enr, report)
+		if err != nil || result.Action == nil {
+			return nil, result.Pending, err
+		}
+		body, err := a.encode(*result.Action)
+		if err == nil {
+			return body, result.Pending, nil
+		}
+		report = reconcile.Report{Outcome: reconcile.OutcomeFailed, CommandUUID: result.Action.UUID, Error: err.Error(), Reason: platforms.ReasonRenderFailed}
 	}
-	command, err := a.command(*result.Action)
+	return nil, 0, fmt.Errorf("enrolment %s: %d documents in a row could not be written", enr.ID, renderTries)
+}
+
+func (a *Apple) encode(act reconcile.Action) ([]byte, error) {
+	command, err := a.command(act)
 	if err != nil {
-		return nil, 0, fmt.Errorf("make command %s: %w", result.Action.Kind, err)
+		return nil, err
 	}
 	body, err := command.Encode()
 	if err != nil {
-		return nil, 0, fmt.Errorf("encode command %s: %w", result.Action.Kind, err)
+		return nil, fmt.Errorf("encode command %s: %w", act.Kind, err)
 	}
-	return body, result.Pending, nil
+	return body, nil
 }
 
 func (a *Apple) command(act reconcile.Action) (*mdm.Command, error) {

@@ -143,7 +143,10 @@ func keepsFailing(w *work, d *model.DocumentState) bool {
 	if d.Attempts == 0 || (d.Attempts < w.in.Settings.MaxAttempts && !w.now.Before(d.RetryAt)) {
 		return false
 	}
-	d.Status, d.Reason = model.DocumentFailed, platforms.ReasonDeviceRefused
+	d.Status = model.DocumentFailed
+	if d.Reason != platforms.ReasonRenderFailed {
+		d.Reason = platforms.ReasonDeviceRefused
+	}
 	return true
 }
 

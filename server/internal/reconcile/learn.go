@@ -134,6 +134,9 @@ func (w *work) refused(d *model.DocumentState, kind ActionKind) {
 	d.Attempts++
 	d.RetryAt = w.now.Add(backOff(d.Attempts))
 	d.Reason, d.Detail = platforms.ReasonDeviceRefused, w.in.Report.Error
+	if r := w.in.Report.Reason; r != "" {
+		d.Reason = r
+	}
 	if kind == ActionInstall {
 		d.Status = model.DocumentFailed
 		dropPayload(d)

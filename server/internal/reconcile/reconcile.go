@@ -30,6 +30,8 @@ type Report struct {
 	Outcome     Outcome
 	CommandUUID string
 	Error       string // a sentence, for OutcomeFailed
+	// Reason is why it failed; empty means that the device refused.
+	Reason platforms.Reason
 	// Absent: the command failed because what it should remove is not there.
 	Absent bool
 	// Documents is the inventory by identifier (answer to ActionListDocuments); nil otherwise.

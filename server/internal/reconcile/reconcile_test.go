@@ -163,6 +163,17 @@ func TestAVanishedIdentityIsDeliveredUnderAFreshRevisionAndNotForEver(t *testing
 	w.want("mail.m", model.DocumentVerified, platforms.ReasonVerified)
 }
 
+func TestATrustDocumentCountsOnlyOnceItsCertificatesShow(t *testing.T) {
+	w := newWorld(t)
+	w.ca = "root"
+	w.settle()
+	w.want("trust", model.DocumentVerified, platforms.ReasonVerified)
+	w.hide["root"] = true
+	w.now = w.now.Add(25 * time.Hour)
+	w.settle()
+	w.want("trust", model.DocumentInstalled, platforms.ReasonInstalled)
+}
+
 func TestUnassignedDocumentsAreRemovedAndSeenToBeGone(t *testing.T) {
 	w := newWorld(t)
 	w.settle()

@@ -71,6 +71,10 @@ func (w *work) verifyInstalled(d *model.DocumentState) {
 	if w.identitiesVanished(d) {
 		return
 	}
+	if sha := w.lacking(d); sha != "" {
+		d.Status, d.Reason, d.Detail = model.DocumentInstalled, platforms.ReasonInstalled, "the device's certificate list lacks certificate "+sha
+		return
+	}
 	if d.Status == model.DocumentInstalled {
 		d.Status, d.Reason, d.Detail = model.DocumentVerified, platforms.ReasonVerified, ""
 		w.audit("document.verified", d.Document.ID, "ok", map[string]string{"revision": d.InstalledRevision})
@@ -98,4 +102,17 @@ func (w *work) identitiesVanished(d *model.DocumentState) bool {
 		d.Detail = "the device's certificate list lacks an identity of it"
 	}
 	return missing
+}
+
+// lacking is a certificate of the installed revision, CA certificates included, that the inventory does not show.
+func (w *work) lacking(d *model.DocumentState) string {
+	if d.InstalledRevision != d.Document.Revision {
+		return ""
+	}
+	for _, sha := range d.Document.Certificates {
+		if _, listed := w.inventory.Certificates[sha]; !listed {
+			return sha
+		}
+	}
+	return ""
 }

@@ -27,6 +27,7 @@ type world struct {
 	held   map[string][]string // identifier → identities
 	locked bool                // NotNow for install and remove
 	refuse map[string]string   // document id → error
+	ca     string              // a CA certificate that the trust document carries
 	hide   map[string]bool     // identities that the certificate list never shows
 	sent   []string            // "install trust", "listDocuments" …
 	last   *reconcile.Action   // unanswered
@@ -64,6 +65,17 @@ func (w *world) importKey(sha string, notBefore time.Time) {
 	w.s.Imported = append(w.s.Imported, c)
 	w.s.Records["r"+sha] = escrow.Record{ID: "r" + sha, Wraps: []escrow.Wrap{{Member: "m1"}, {Member: "recovery"}}}
 	w.s.Enrolment.Dirty = true
+}
+
+// plan adds the CA certificate to the trust document.
+func (w *world) plan(in platforms.Input) []platforms.Document {
+	docs := planner(in)
+	for i := range docs {
+		if docs[i].ID == "trust" && w.ca != "" {
+			docs[i].Certificates = []string{w.ca}
+		}
+	}
+	return docs
 }
 
 // planner is a platform of three documents: trust; history; mail with the newest key and the signing certificate.
@@ -108,7 +120,7 @@ func (w *world) step(r reconcile.Report) reconcile.Result {
 			w.s.Jobs[k] = j
 		}
 	}
-	result := reconcile.Decide(reconcile.Input{Snapshot: w.s, Report: r, Now: w.now, Plan: planner, CanDecrypt: true,
+	result := reconcile.Decide(reconcile.Input{Snapshot: w.s, Report: r, Now: w.now, Plan: w.plan, CanDecrypt: true,
 		Settings: reconcile.Settings{Namespace: "io.waxseal", InventoryEvery: 24 * time.Hour, ConnectorSilence: 2 * time.Minute, MaxAttempts: 3},
 		NewUUID:  func() string { w.uuids++; return fmt.Sprintf("C%d", w.uuids) }})
 	w.save(result.Decision)
@@ -241,6 +253,9 @@ func (w *world) answer() reconcile.Report {
 		}
 	case reconcile.ActionListCertificates:
 		r.Certificates = map[string]bool{}
+		if w.docs["io.waxseal.trust"] != "" && w.ca != "" && !w.hide[w.ca] {
+			r.Certificates[w.ca] = false
+		}
 		for _, ids := range w.held {
 			for _, id := range ids {
 				r.Certificates[id] = !w.hide[id]
