@@ -12,7 +12,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/waxseal/waxseal/platforms"
-	"github.com/waxseal/waxseal/server/internal/admin"
 	"github.com/waxseal/waxseal/server/internal/model"
 	"github.com/waxseal/waxseal/server/internal/web"
 )
@@ -78,7 +77,7 @@ func (s *server) checks(ctx context.Context) []check {
 	}
 	out = append(out, verdict("keySet", trust.KeySet != nil, "register a connector: waxctl connector token, waxseal-connector init"))
 	seen := s.connectorSeen(ctx)
-	out = append(out, verdict("connector", s.Clock().Sub(seen) <= admin.ConnectorTimeout, "no connector asks for work: waxseal-connector run"))
+	out = append(out, verdict("connector", s.Clock().Sub(seen) <= s.Settings.ConnectorSilence, "no connector asks for work: waxseal-connector run"))
 	detail := ""
 	if err := s.connectors.CheckRA(trust); err != nil {
 		detail = err.Error()

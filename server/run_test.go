@@ -60,7 +60,8 @@ func settings(t *testing.T, dir string) config.Settings {
 			t.Fatal(err)
 		}
 	}
-	return config.Settings{Data: dir, Listen: "127.0.0.1:0", Organization: "Corp", AccessRights: config.DefaultAccessRights}
+	return config.Settings{Data: dir, Listen: "127.0.0.1:0", Organization: "Corp", AccessRights: config.DefaultAccessRights,
+		ConnectorSilence: config.DefaultConnectorSilence, JobLease: config.DefaultJobLease}
 }
 
 // start runs a server until the test ends; it fails the test when the server does not come up.

@@ -37,7 +37,7 @@ func (s *server) wire(token string) error {
 	refusals := web.NewRefusals(s.db, s.Logger, s.Clock)
 	s.identity = identity.New(identity.Config{Store: s.db, Jobs: s.db, Clock: s.Clock, Rand: s.Rand})
 	s.push = push.New(push.Config{Store: s.db, Sender: s.sender, Logger: s.Logger, Clock: s.Clock, Observe: s.metrics.pushed})
-	s.connectors = connectorapi.New(connectorapi.Config{Store: s.db, RAKey: s.raKey, PKIURL: s.pkiURL(), CheckRendered: checkRendered,
+	s.connectors = connectorapi.New(connectorapi.Config{Store: s.db, RAKey: s.raKey, Lease: s.Settings.JobLease, PKIURL: s.pkiURL(), CheckRendered: checkRendered,
 		Stored: func() { s.identity.Kick(); s.push.Kick() }, Clock: s.Clock, Rand: s.Rand, Logger: s.Logger})
 	authority := identity.NewAuthority(func(ctx context.Context) ([]byte, []byte, error) {
 		t, err := s.db.Trust(ctx)
@@ -74,7 +74,7 @@ func (s *server) admin(token string) *admin.Service {
 	return admin.New(admin.Config{Store: s.db, Links: links{s}, Connectors: s.connectors,
 		CheckCustom: func(content []byte) error { return apple.CheckCustom(content, s.fixed.Namespace) },
 		Preview:     s.preview,
-		PushTopic:   s.pushTopic, Wake: s.kick, Token: token, Version: s.Version, Clock: s.Clock, Logger: s.Logger})
+		PushTopic:   s.pushTopic, ConnectorSilence: s.Settings.ConnectorSilence, Wake: s.kick, Token: token, Version: s.Version, Clock: s.Clock, Logger: s.Logger})
 }
 
 func (s *server) apple(authority *identity.Authority, refusals *web.Refusals) *applemdm.Endpoint {
@@ -89,7 +89,7 @@ func (s *server) apple(authority *identity.Authority, refusals *web.Refusals) *a
 }
 
 func (s *server) reconcileSettings() reconcile.Settings {
-	return reconcile.Settings{Organization: s.Settings.Organization, Namespace: s.fixed.Namespace, ConnectorSilence: admin.ConnectorTimeout}
+	return reconcile.Settings{Organization: s.Settings.Organization, Namespace: s.fixed.Namespace, ConnectorSilence: s.Settings.ConnectorSilence}
 }
 
 func newUUID() string { return strings.ToUpper(uuid.NewString()) }

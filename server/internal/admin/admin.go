@@ -25,9 +25,6 @@ import (
 	"github.com/waxseal/waxseal/server/internal/web"
 )
 
-// ConnectorTimeout is how long a connector that polls every 25 s may be silent before it counts as down.
-const ConnectorTimeout = 2 * time.Minute
-
 const (
 	actor = "admin"
 	// maxImport bounds one sealed record with its certificates.
@@ -60,6 +57,8 @@ type Config struct {
 	CheckCustom func(content []byte) error
 	// PushTopic is the push certificate's topic; empty without one, and then real devices are never woken.
 	PushTopic string
+	// ConnectorSilence is how long a connector that polls every 25 s may be silent before it counts as down [2 min].
+	ConnectorSilence time.Duration
 	// Preview gives the documents of an enrolment as they would be decided now, without any effect; may be nil.
 	Preview func(ctx context.Context, enrolmentID string) ([]model.DocumentState, error)
 	// Wake has the push worker look for work after a change; it does not block. May be nil.
@@ -80,6 +79,9 @@ type Service struct {
 
 // New makes the service. Only the hash of the token is kept.
 func New(c Config) *Service {
+	if c.ConnectorSilence == 0 {
+		c.ConnectorSilence = 2 * time.Minute
+	}
 	if c.Wake == nil {
 		c.Wake = func() {}
 	}

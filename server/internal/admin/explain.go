@@ -174,7 +174,7 @@ func (s *Service) connectorWarning(ctx context.Context) ([]api.Warning, error) {
 			seen = c.LastSeen
 		}
 	}
-	if !seen.IsZero() && s.Clock().Sub(seen) <= ConnectorTimeout {
+	if !seen.IsZero() && s.Clock().Sub(seen) <= s.ConnectorSilence {
 		return nil, nil
 	}
 	detail := "no connector has ever asked for work: start one with waxseal-connector run"

@@ -12,6 +12,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/goccy/go-yaml"
 	"github.com/spf13/pflag"
@@ -23,6 +24,9 @@ const (
 	DefaultListen       = "127.0.0.1:8443"
 	DefaultAccessRights = 3099
 	DefaultOrganization = "Waxseal"
+	// DefaultConnectorSilence is several of a connector's long polls, which last 25 s.
+	DefaultConnectorSilence = 2 * time.Minute
+	DefaultJobLease         = time.Minute
 	// maxAccessRights is the sum of Apple's thirteen rights.
 	maxAccessRights = 8191
 	// maxFile bounds the file.
@@ -53,6 +57,8 @@ type Settings struct {
 	PKIURL             string
 	AccessRights       int
 	AcceptNewPublicURL bool
+	ConnectorSilence   time.Duration
+	JobLease           time.Duration
 }
 
 // Proxies are the networks of TrustedProxies; an address alone is a network of one.
@@ -98,6 +104,8 @@ func (s *Settings) moreFlags(f *pflag.FlagSet) {
 	f.StringVar(&s.PKIURL, "pki-url", "", "plain http base URL of revocation lists, in certificates of the built-in CA; default: http://HOST/pki of the public URL")
 	f.IntVar(&s.AccessRights, "access-rights", DefaultAccessRights, "what the server may do on devices (Apple's AccessRights); fixed at the first enrolment")
 	f.BoolVar(&s.AcceptNewPublicURL, "accept-new-public-url", false, "accept another public URL, though enrolled devices know only the former")
+	f.DurationVar(&s.ConnectorSilence, "connector-silence", DefaultConnectorSilence, "how long connectors may be silent before they count as down")
+	f.DurationVar(&s.JobLease, "job-lease", DefaultJobLease, "how long a connector may work on a job before another may have it")
 }
 
 // EnvName is the environment variable of a flag.
@@ -214,6 +222,8 @@ func (s *Settings) Check() error {
 	bad((s.DeviceListen == "") != (s.DeviceURL == ""), "device-listen and device-url are given together")
 	bad((s.ProxyCertHeader != "") && len(s.TrustedProxies) == 0, "proxy-cert-header: it is believed from a --trusted-proxy only; name its network")
 	bad(s.AccessRights < 1 || s.AccessRights > maxAccessRights, "access-rights: %d; it is 1 to %d", s.AccessRights, maxAccessRights)
+	bad(s.ConnectorSilence < time.Second, "connector-silence: %s; it is at least 1s", s.ConnectorSilence)
+	bad(s.JobLease < time.Second, "job-lease: %s; it is at least 1s", s.JobLease)
 	bad(s.Organization == "" || len(s.Organization) > 128, "organization: it has 1 to 128 bytes")
 	faults = append(faults, checkURL("public-url", s.PublicURL, "https"), checkURL("device-url", s.DeviceURL, "https"),
 		checkURL("pki-url", s.PKIURL, "http"), checkURL("apns-url", s.APNSURL, "https"))

@@ -72,6 +72,7 @@ func TestBadSettings(t *testing.T) {
 		{"https pki url", "", []string{"--pki-url", "https://pki.example"}, nil, []string{"pki-url"}},
 		{"header without proxy", "", []string{"--proxy-cert-header", "Client-Cert"}, nil, []string{"--trusted-proxy"}},
 		{"bad proxy", "", []string{"--trusted-proxy", "proxy.example"}, nil, []string{"trusted-proxy"}},
+		{"impatience", "", []string{"--connector-silence", "10ms", "--job-lease", "0s"}, nil, []string{"connector-silence: 10ms", "job-lease: 0s"}},
 		{"rights", "", []string{"--access-rights", "9000"}, nil, []string{"access-rights"}},
 		{"database", "", []string{"--database-url", "mysql://u:secret@h/d"}, nil, []string{"database-url"}},
 	}

@@ -144,7 +144,7 @@ func (s *Service) waitForJobs(ctx context.Context, connectorID string, most int,
 	end := s.cfg.After(wait)
 	for {
 		notice := s.nextNotice() // taken before the look, so that no job falls in between
-		jobs, err := s.cfg.Store.Claim(ctx, connectorID, most, Lease, s.cfg.Clock())
+		jobs, err := s.cfg.Store.Claim(ctx, connectorID, most, s.cfg.Lease, s.cfg.Clock())
 		if err != nil || len(jobs) > 0 || wait == 0 {
 			return jobs, err
 		}

@@ -30,8 +30,8 @@ import (
 )
 
 const (
-	// Lease is how long a connector may work on a job before another may have it.
-	Lease = 60 * time.Second
+	// defaultLease is what Config.Lease is if nothing else is said.
+	defaultLease = 60 * time.Second
 	// TokenLife is how long a registration token works.
 	TokenLife = time.Hour
 	// maxWait bounds a long poll.
@@ -51,6 +51,8 @@ type Config struct {
 	Store Store
 	// RAKey is the server's SCEP key, for which the device CA issues the RA certificate.
 	RAKey crypto.Signer
+	// Lease is how long a connector may work on a job before another may have it [60 s].
+	Lease time.Duration
 	// PKIURL is the plain http base URL of CRLs; may be empty.
 	PKIURL string
 	// CheckRendered refuses a rendered document that is not the one asked for or not encrypted.
@@ -81,6 +83,9 @@ func New(cfg Config) *Service {
 	}
 	if cfg.Rand == nil {
 		cfg.Rand = rand.Reader
+	}
+	if cfg.Lease == 0 {
+		cfg.Lease = defaultLease
 	}
 	if cfg.After == nil {
 		cfg.After = time.After
