@@ -90,6 +90,8 @@ type Options struct {
 	CA bool
 	// Serial defaults to a counter.
 	Serial *big.Int
+	// Extensions are added as they stand.
+	Extensions []pkix.Extension
 }
 
 // PoolKey returns the RSA key with that number; numbers wrap around.
@@ -201,6 +203,7 @@ func template(opts Options, key interface{ Public() crypto.PublicKey }) *x509.Ce
 		BasicConstraintsValid: true,
 		IsCA:                  opts.CA,
 		SubjectKeyId:          keyID(key.Public()),
+		ExtraExtensions:       opts.Extensions,
 	}
 	if c.NotBefore.IsZero() {
 		c.NotBefore = Now().AddDate(-1, 0, 0)

@@ -5,12 +5,15 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/waxseal/waxseal/internal/escrow"
 	"github.com/waxseal/waxseal/internal/link"
@@ -171,16 +174,41 @@ func (s *Service) checkIssued(c *x509.Certificate, asked link.IssueJob, answer l
 	if err := checkIssuer(c, asked.Request.CertificateAuthority, answer.Chain, trust.CAs); err != nil {
 		return err
 	}
-	var want []string
+	return checkAddresses(c, asked)
+}
+
+// checkAddresses: the rfc822Names are the ones that were asked for, in their order and spelling. Names that ASCII cannot
+// write stand elsewhere (RFC 9598), and the subject may repeat an address if it was asked to.
+func checkAddresses(c *x509.Certificate, asked link.IssueJob) error {
+	var want, ascii []string
 	for _, n := range asked.SANs {
-		if n.Type == profiles.SANEmail {
-			want = append(want, n.Value)
+		if n.Type != profiles.SANEmail {
+			continue
+		}
+		want = append(want, n.Value)
+		if !strings.ContainsFunc(n.Value, func(r rune) bool { return r > unicode.MaxASCII }) {
+			ascii = append(ascii, n.Value)
 		}
 	}
-	if !slices.Equal(c.EmailAddresses, want) {
-		return refuse("the certificate carries the addresses %q, asked were %q", c.EmailAddresses, want)
+	got := profiles.CertificateAddresses(c)
+	allowed := slices.Concat(want, subjectAddresses(asked.Subject))
+	lacks := slices.ContainsFunc(want, func(a string) bool { return !slices.Contains(got, a) })
+	strange := slices.ContainsFunc(got, func(a string) bool { return !slices.Contains(allowed, a) })
+	if lacks || strange || !slices.Equal(c.EmailAddresses, ascii) {
+		return refuse("the certificate carries the addresses %q, asked were %q", got, want)
 	}
 	return nil
+}
+
+// subjectAddresses are the emailAddress attributes of a subject in DER form.
+func subjectAddresses(der []byte) []string {
+	var name pkix.RDNSequence
+	if _, err := asn1.Unmarshal(der, &name); err != nil {
+		return nil
+	}
+	var subject pkix.Name
+	subject.FillFromRDNSequence(&name)
+	return profiles.CertificateAddresses(&x509.Certificate{Subject: subject})
 }
 
 // checkIssuer builds a chain to what the connector published for the CA.

@@ -46,7 +46,7 @@ func (s *Service) result(w http.ResponseWriter, r *http.Request, c model.Connect
 	if err != nil {
 		return err
 	}
-	if job.State != model.JobLeased || job.LeasedBy != c.ID || job.Attempt != in.Attempt {
+	if late(c, job, in) && !(job.Kind == link.JobIssue && in.Error == nil) {
 		return web.Errorf(http.StatusConflict, "job %s is not leased to this connector for attempt %d any more; its answer is not needed", job.ID, in.Attempt)
 	}
 	done, wrong := s.completion(r.Context(), c, job, in)
@@ -61,6 +61,12 @@ func (s *Service) result(w http.ResponseWriter, r *http.Request, c model.Connect
 	}
 	w.WriteHeader(http.StatusNoContent)
 	return nil
+}
+
+// late tells that the lease of the answer is over. A certificate that a CA issued is taken even then: the store keeps it
+// or has it revoked, so that none exists that nobody knows of.
+func late(c model.Connector, job model.Job, in link.Result) bool {
+	return job.State != model.JobLeased || job.LeasedBy != c.ID || job.Attempt != in.Attempt
 }
 
 func (s *Service) complete(ctx context.Context, done Completion) error {

@@ -5,6 +5,8 @@ import (
 	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/hex"
 	"errors"
 	"net/url"
@@ -159,6 +161,75 @@ func TestIssueAnswer(t *testing.T) {
 		c.Profile != "mail-signing" || c.CA != "softca" || len(c.RevokeOn) != 1 || c.Addresses[0] != "Alice@corp.test" {
 		t.Errorf("%+v", c)
 	}
+}
+
+// TestLateIssueAnswer: the lease ended and another connector took the job; the store hears of the certificate all the same.
+func TestLateIssueAnswer(t *testing.T) {
+	b := newBench(t)
+	b.ready(t)
+	id := b.mailCA.Issue(t, testpki.Options{CN: "Alice", Emails: []string{"Alice@corp.test"}})
+	j := b.lease(t, link.JobIssue, issueJob())
+	taken := j
+	taken.LeasedBy, taken.Attempt = "another", 2
+	b.store.jobs[j.ID] = taken
+	done, err := b.answer(t, j, link.IssueAnswer{Certificate: id.Cert.Raw, Record: sealIssued(t, id, issueJob().IntentID, link.EnrolmentURN("enr-1"), b.member())})
+	if err != nil || done.Issued == nil || done.Attempt != 1 {
+		t.Fatalf("%+v, %v", done, err)
+	}
+}
+
+// TestIssueAnswerAddresses: non-ASCII addresses are otherNames, and a subject may repeat an address that it was asked to.
+func TestIssueAnswerAddresses(t *testing.T) {
+	asked := issueJob()
+	asked.SANs = append([]profiles.SubjectAlternativeName{{Type: profiles.SANEmail, Value: "jürgen@corp.test"}}, asked.SANs...)
+	subject, err := asn1.Marshal(pkix.RDNSequence{{{Type: asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 1}, Value: "Alice@corp.test"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked.Subject = subject
+	san := extension(t, []any{
+		mailbox{Type: asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 8, 9}, Value: "jürgen@corp.test"},
+		asn1.RawValue{Class: asn1.ClassContextSpecific, Tag: 1, Bytes: []byte("Alice@corp.test")}})
+	stranger := extension(t, []any{
+		mailbox{Type: asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 8, 9}, Value: "bösewicht@corp.test"},
+		asn1.RawValue{Class: asn1.ClassContextSpecific, Tag: 1, Bytes: []byte("Alice@corp.test")}})
+	b := newBench(t)
+	b.ready(t)
+	good := b.mailCA.Issue(t, testpki.Options{CN: "Alice", Extensions: []pkix.Extension{san}})
+	done, err := b.answer(t, b.lease(t, link.JobIssue, asked), link.IssueAnswer{Certificate: good.Cert.Raw, Record: sealIssued(t, good, asked.IntentID, link.EnrolmentURN("enr-1"), b.member())})
+	if err != nil || done.Issued == nil || len(done.Issued.Certificate.Addresses) != 2 {
+		t.Fatalf("%+v, %v", done, err)
+	}
+	bad := b.mailCA.Issue(t, testpki.Options{CN: "Alice", Extensions: []pkix.Extension{stranger}})
+	_, err = b.answer(t, b.lease(t, link.JobIssue, asked), link.IssueAnswer{Certificate: bad.Cert.Raw, Record: sealIssued(t, bad, asked.IntentID, link.EnrolmentURN("enr-1"), b.member())})
+	status(t, err, 422, "addresses")
+}
+
+// mailbox is the otherName of RFC 9598.
+type mailbox struct {
+	Type  asn1.ObjectIdentifier
+	Value string `asn1:"explicit,tag:0,utf8"`
+}
+
+func extension(t *testing.T, names []any) pkix.Extension {
+	t.Helper()
+	var all []byte
+	for _, n := range names {
+		params := ""
+		if _, ok := n.(mailbox); ok {
+			params = "tag:0"
+		}
+		der, err := asn1.MarshalWithParams(n, params)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, der...)
+	}
+	der, err := asn1.Marshal(asn1.RawValue{Tag: asn1.TagSequence, IsCompound: true, Bytes: all})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pkix.Extension{Id: asn1.ObjectIdentifier{2, 5, 29, 17}, Value: der}
 }
 
 func TestIssueAnswerRefused(t *testing.T) {

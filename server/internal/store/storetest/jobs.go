@@ -15,7 +15,7 @@ import (
 func jobClasses() []class {
 	return []class{
 		{"jobs/keys", jobKeys}, {"jobs/lease", leases}, {"jobs/late-answer", lateAnswer}, {"jobs/failure", failures},
-		{"jobs/fair", fair}, {"jobs/needs", needs}, {"jobs/render", renders}, {"jobs/two-certificates", twoCertificates},
+		{"jobs/fair", fair}, {"jobs/needs", needs}, {"jobs/render", renders}, {"jobs/render-again", renderedAgain}, {"jobs/two-certificates", twoCertificates},
 		{"jobs/certificate-after-the-end", certificateAfterEnd},
 	}
 }
@@ -205,6 +205,23 @@ func renders(_ *testing.T, f *fixture) {
 	equal(f, "payload", string(d.Payload), "for r1")
 	equal(f, "for", d.PayloadRevision+d.PayloadRecipient, "r1"+e.CertSHA256)
 	equal(f, "status is the core's", d.Status, model.DocumentWaiting)
+}
+
+// renderedAgain: a document that was delivered, unassigned and assigned again asks for the same render job once more.
+func renderedAgain(_ *testing.T, f *fixture) {
+	c := f.connector("m1")
+	e := f.enrol(f.user("a@x.example"), c, "UDID")
+	for range 2 {
+		f.decide(e.ID, func(d *delivery.Decision, _ delivery.Snapshot) {
+			d.Documents = []model.DocumentState{document("mail", "r1")}
+		})
+		f.want(e, model.Job{Key: "render:mail:r1:0"})
+		done := f.completion(f.claim(c))
+		done.Rendered = &connectorapi.RenderedEffect{EnrolmentID: e.ID, DocumentID: "mail", Revision: "r1", Recipient: e.CertSHA256, Payload: []byte("sealed")}
+		f.ok(f.Complete(f.ctx, done))
+		equal(f, "payload", string(f.snapshot(e.ID).Documents[0].Payload), "sealed")
+		f.decide(e.ID, func(d *delivery.Decision, _ delivery.Snapshot) { d.Forget = []string{"mail"} })
+	}
 }
 
 // twoCertificates: two connectors answered one intent; the first stored wins, the other is revoked, never lost.
