@@ -1,0 +1,4 @@
+// Package leak proves custody: it plays the story on the real programs, with everything that passes through the server
+// recorded, and searches the server's folder, database, logs and traffic for private keys, passwords and PKCS#12 files.
+// Planted leaks show that the search finds what it looks for. All of it is in the tests.
+package leak
