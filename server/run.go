@@ -148,7 +148,7 @@ func shutdown(servers []*http.Server, cut context.CancelFunc) error {
 
 func (s *server) httpServer(requests context.Context, config *tls.Config) *http.Server {
 	h := web.NewServer(s.router, s.Logger)
-	h.TLSConfig = config
+	h.TLSConfig = config.Clone() // net/http changes its own
 	h.BaseContext = func(net.Listener) context.Context { return requests }
 	h.ErrorLog = log.New(io.Discard, "", 0) // handshakes of strangers; what matters has its own event
 	return h
