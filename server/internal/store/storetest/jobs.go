@@ -70,9 +70,13 @@ func jobKeys(_ *testing.T, f *fixture) {
 	done := f.completion(j)
 	done.Rendered = &connectorapi.RenderedEffect{EnrolmentID: e.ID}
 	f.ok(f.Complete(f.ctx, done))
-	f.want(e, model.Job{ID: "5", Key: "k"})
-	equal(f, "done stays", f.job("1").State, model.JobDone)
 	equal(f, "payload of a done job", string(f.job("1").Payload), "{}")
+	f.want(e, model.Job{ID: "5", Key: "other", Kind: link.JobRevoke})
+	done = f.completion(f.claim(c))
+	done.Revoked = &connectorapi.RevokedEffect{At: f.now}
+	f.ok(f.Complete(f.ctx, done))
+	f.want(e, model.Job{ID: "6", Key: "other", Kind: link.JobRevoke})
+	equal(f, "done stays", f.job("5").State, model.JobDone)
 }
 
 func leases(_ *testing.T, f *fixture) {
