@@ -109,12 +109,14 @@ func (s *server) serve(ctx context.Context, l *listeners) error {
 	defer cut()
 	group, ctx := errgroup.WithContext(ctx)
 	servers := []*http.Server{s.httpServer(requests, s.tls)}
-	group.Go(func() error { return serveOn(servers[0], l.main) })
+	sockets := []net.Listener{l.main}
 	if l.device != nil {
 		config := s.tls.Clone()
 		config.ClientAuth = tls.RequestClientCert // the endpoint verifies it, and says what is wrong with it
-		servers = append(servers, s.httpServer(requests, config))
-		group.Go(func() error { return serveOn(servers[1], l.device) })
+		servers, sockets = append(servers, s.httpServer(requests, config)), append(sockets, l.device)
+	}
+	for i := range servers {
+		group.Go(func() error { return serveOn(servers[i], sockets[i]) })
 	}
 	group.Go(func() error { return s.push.Run(ctx) })
 	group.Go(func() error {
