@@ -26,10 +26,9 @@ import (
 
 // fakeClock is a clock whose sleeps take no time.
 type fakeClock struct {
-	mu     sync.Mutex
-	now    time.Time
-	slept  []time.Duration
-	onTick func()
+	mu    sync.Mutex
+	now   time.Time
+	slept []time.Duration
 }
 
 func (c *fakeClock) Now() time.Time {

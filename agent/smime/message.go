@@ -70,6 +70,9 @@ func (e *Entity) line(line []byte, read int) error {
 	if read > maxHeader || len(e.fields) >= maxFields {
 		return fmt.Errorf("%w: the header is too long", ErrMessage)
 	}
+	if !bytes.HasSuffix(line, []byte("\n")) {
+		line = append(bytes.Clone(line), "\r\n"...) // a message that ends within its header
+	}
 	if line[0] == ' ' || line[0] == '\t' {
 		if len(e.fields) == 0 {
 			return fmt.Errorf("%w: it begins with a continuation line", ErrMessage)
