@@ -18,6 +18,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -202,13 +203,16 @@ type running struct {
 	logs  *bytes.Buffer
 	stop  func()
 	pause []time.Duration
+	later atomic.Int64 // nanoseconds after testpki.Now
 }
+
+func (r *running) now() time.Time { return testpki.Now().Add(time.Duration(r.later.Load())) }
 
 func start(t *testing.T, store *fakeStore, s push.Sender) *running {
 	t.Helper()
 	store.asked = make(chan struct{}, 100)
 	r := &running{ticks: make(chan time.Time), logs: &bytes.Buffer{}}
-	r.Worker = push.New(push.Config{Store: store, Sender: s, PerSecond: 20, Clock: testpki.Now,
+	r.Worker = push.New(push.Config{Store: store, Sender: s, PerSecond: 20, Clock: r.now,
 		Logger: slog.New(slog.NewTextHandler(r.logs, nil)),
 		Ticks:  func(time.Duration) (<-chan time.Time, func()) { return r.ticks, func() {} },
 		Pause:  func(_ context.Context, d time.Duration) error { r.pause = append(r.pause, d); return nil }})
@@ -251,14 +255,16 @@ func TestWorkerEmptiesTheQueuePaced(t *testing.T) {
 	}
 }
 
-// TestWorkerGaps: after a kick the short gap, once more at the next tick for those it left out, then the long one.
+// TestWorkerGaps: after a kick the short gap, until those that it left out have had their turn, then the long one.
 func TestWorkerGaps(t *testing.T) {
 	store := &fakeStore{}
 	r := start(t, store, &sender{})
 	r.Kick()
 	<-store.asked
+	r.later.Store(int64(6 * time.Second))
 	r.ticks <- time.Time{}
 	<-store.asked
+	r.later.Store(int64(12 * time.Second))
 	r.ticks <- time.Time{}
 	<-store.asked
 	r.stop()

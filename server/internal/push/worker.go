@@ -22,7 +22,7 @@ type Config struct {
 	Clock  func() time.Time
 	// PerSecond paces the wake-ups of this node [50].
 	PerSecond int
-	// Interval is how often work is looked for without a kick [10 s].
+	// Interval is how often work is looked for without a kick [2 s].
 	Interval time.Duration
 	// MinGap is the least time between two wake-ups of one enrolment after a kick [5 s], and Repeat without one [2 min]:
 	// Apple keeps the last one for a device that is off, so that repeating it quickly is of no use.
@@ -51,7 +51,7 @@ type Worker struct {
 // New makes a worker; Run starts it.
 func New(cfg Config) *Worker {
 	cfg.PerSecond = orDefault(cfg.PerSecond, 50)
-	cfg.Interval = orDefault(cfg.Interval, 10*time.Second)
+	cfg.Interval = orDefault(cfg.Interval, 2*time.Second)
 	cfg.MinGap = orDefault(cfg.MinGap, 5*time.Second)
 	cfg.Repeat = orDefault(cfg.Repeat, 2*time.Minute)
 	cfg.NotNowAfter = orDefault(cfg.NotNowAfter, 2*time.Minute)
@@ -111,22 +111,27 @@ func (w *Worker) Run(ctx context.Context) error {
 	}
 	ticks, stop := w.cfg.Ticks(w.cfg.Interval)
 	defer stop()
-	again := true // what was committed while no worker ran
+	urgent := w.urgent() // what was committed while no worker ran
 	for {
-		gap := w.cfg.Repeat
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-w.kick:
-			gap, again = w.cfg.MinGap, true
+			urgent = w.urgent()
 		case <-ticks:
-			// An enrolment that was woken just before a kick was left out then; it gets its turn now.
-			if again {
-				gap, again = w.cfg.MinGap, false
-			}
+		}
+		gap := w.cfg.Repeat
+		if w.cfg.Clock().Before(urgent) {
+			gap = w.cfg.MinGap
 		}
 		w.round(ctx, gap)
 	}
+}
+
+// urgent is until when the short gap holds after a kick: an enrolment that was woken just before it is left out then, and
+// gets its turn once the gap has passed.
+func (w *Worker) urgent() time.Time {
+	return w.cfg.Clock().Add(w.cfg.MinGap + 2*w.cfg.Interval)
 }
 
 // round wakes everything that is due.
