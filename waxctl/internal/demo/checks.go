@@ -148,30 +148,68 @@ func (s *story) reuseLink(ctx context.Context) (string, error) {
 	return "another device with the same link was refused", must(out.Code != 0, "a spent link enrolled another device")
 }
 
+// rollover: the iPhone polls; the iPad sleeps and is woken by a push.
 func (s *story) rollover(ctx context.Context) (string, error) {
-	if _, stderr, code := s.importPFX(ctx, "alice-next", "alice@corp.test", "alice-next"); code != 0 {
-		return "", fmt.Errorf("import alice-next: %s", stderr)
+	err := s.proc.during("waxseal-agent", "ipad-run", []string{"run", "--state", s.path("ipad"), "--interval", "0"}, func() error {
+		if _, stderr, code := s.importPFX(ctx, "alice-next", "alice@corp.test", "alice-next"); code != 0 {
+			return fmt.Errorf("import alice-next: %s", stderr)
+		}
+		if err := s.sync(ctx, "iphone"); err != nil {
+			return err
+		}
+		return waitFor(ctx, "the wake-up of the iPad by push", func() bool { return s.installed(ctx, "iPad", len(imported)+1) })
+	})
+	if err != nil {
+		return "", err
 	}
 	for _, device := range []string{"iphone", "ipad"} {
-		before := signing(s.keys[device])
-		if err := s.sync(ctx, device); err != nil {
-			return "", err
-		}
-		items, err := s.keychain(ctx, device)
-		if err != nil {
-			return "", err
-		}
-		if err := must(len(encryption(items)) == len(imported)+1, "%s has %d encryption identities", device, len(encryption(items))); err != nil {
-			return "", err
-		}
-		if err := must(slices.Equal(before, signing(items)), "%s: a new encryption certificate must not issue the signing certificate again", device); err != nil {
-			return "", err
-		}
-		if _, err := s.readOldMail(ctx, device, append([]string{"2026-next"}, generations...)...); err != nil {
+		if err := s.rolledOver(ctx, device); err != nil {
 			return "", err
 		}
 	}
-	return "mail to the new key opens, all older mail still does, on both devices", nil
+	return "mail to the new key opens, all older mail still does; the iPad was woken by a push", nil
+}
+
+// installed tells whether a device has verified documents with n encryption identities of Alice.
+func (s *story) installed(ctx context.Context, model string, n int) bool {
+	devices, err := api.All(ctx, s.client.Devices)
+	if err != nil {
+		return false
+	}
+	have := 0
+	for _, d := range devices {
+		if !strings.HasPrefix(d.Model, model) {
+			continue
+		}
+		e, err := s.client.Explain(ctx, d.ID)
+		if err != nil {
+			return false
+		}
+		for _, doc := range e.Documents {
+			for _, c := range doc.Credentials {
+				if doc.Status == "verified" && c.Installed && strings.Contains(c.Subject, "Old Corp") {
+					have++
+				}
+			}
+		}
+	}
+	return have == n
+}
+
+func (s *story) rolledOver(ctx context.Context, device string) error {
+	before := signing(s.keys[device])
+	items, err := s.keychain(ctx, device)
+	if err != nil {
+		return err
+	}
+	if err := must(len(encryption(items)) == len(imported)+1, "%s has %d encryption identities", device, len(encryption(items))); err != nil {
+		return err
+	}
+	if err := must(slices.Equal(before, signing(items)), "%s: a new encryption certificate must not issue the signing certificate again", device); err != nil {
+		return err
+	}
+	_, err = s.readOldMail(ctx, device, append([]string{"2026-next"}, generations...)...)
+	return err
 }
 
 func (s *story) explainDevices(ctx context.Context) (string, error) {
@@ -278,6 +316,7 @@ func (s *story) pushService(ctx context.Context) ([]string, error) {
 		url = strings.TrimSpace(line)
 		return ok && strings.HasPrefix(url, "https://")
 	})
+	s.push = url
 	return []string{"--apns-url", url, "--apns-cert", s.path("apns", "push.pem"), "--apns-key", s.path("apns", "push.key"), "--apns-ca", s.path("apns", "ca.pem")}, err
 }
 

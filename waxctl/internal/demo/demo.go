@@ -34,6 +34,7 @@ type story struct {
 	Config
 	proc   *processes
 	server string
+	push   string // URL of the simulated push service
 	client *api.Client
 	steps  []result
 	keys   map[string][]keychainItem // last look at each device

@@ -29,22 +29,40 @@ type processes struct {
 // program is the path of one of the four programs.
 func (p *processes) program(name string) string { return filepath.Join(p.bin, name) }
 
-// start runs a program in the background; its output goes to logs/NAME.log.
+// start runs a program in the background until stop; its output goes to logs/LABEL.log.
 func (p *processes) start(name, label string, args ...string) error {
-	log, err := os.Create(filepath.Join(p.logs, label+".log"))
+	cmd, err := p.spawn(name, label, args...)
 	if err != nil {
 		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.running = append(p.running, cmd)
+	return nil
+}
+
+// during runs a program in the background while f works, and ends it.
+func (p *processes) during(name, label string, args []string, f func() error) error {
+	cmd, err := p.spawn(name, label, args...)
+	if err != nil {
+		return err
+	}
+	defer end(cmd)
+	return f()
+}
+
+func (p *processes) spawn(name, label string, args ...string) (*exec.Cmd, error) {
+	log, err := os.Create(filepath.Join(p.logs, label+".log"))
+	if err != nil {
+		return nil, err
 	}
 	cmd := exec.Command(p.program(name), args...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := cmd.Start(); err != nil {
-		return errors.Join(fmt.Errorf("start %s: %w", name, err), log.Close())
+		return nil, errors.Join(fmt.Errorf("start %s: %w", name, err), log.Close())
 	}
-	p.mu.Lock()
-	p.running = append(p.running, cmd)
-	p.mu.Unlock()
-	return log.Close()
+	return cmd, log.Close()
 }
 
 // stop asks every process to end, and makes it.
@@ -52,18 +70,22 @@ func (p *processes) stop() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for i := len(p.running) - 1; i >= 0; i-- {
-		cmd := p.running[i]
-		_ = cmd.Process.Signal(syscall.SIGTERM)
-		done := make(chan struct{})
-		go func() { _ = cmd.Wait(); close(done) }()
-		select {
-		case <-done:
-		case <-time.After(5 * time.Second):
-			_ = cmd.Process.Kill()
-			<-done
-		}
+		end(p.running[i])
 	}
 	p.running = nil
+}
+
+// end asks a process to end, and makes it after five seconds.
+func end(cmd *exec.Cmd) {
+	_ = cmd.Process.Signal(syscall.SIGTERM)
+	done := make(chan struct{})
+	go func() { _ = cmd.Wait(); close(done) }()
+	select {
+	case <-done:
+	case <-time.After(5 * time.Second):
+		_ = cmd.Process.Kill()
+		<-done
+	}
 }
 
 // output is what a finished program printed.

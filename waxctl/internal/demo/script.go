@@ -154,7 +154,7 @@ func (s *story) enrol(ctx context.Context, device, os, model string) (string, er
 		return "", err
 	}
 	if _, err := s.agent(ctx, nil, "enroll", link, "--platform", "ios", "--state", s.path(device), "--ca", s.path("server", "ca.pem"),
-		"--os-version", os, "--model", model); err != nil {
+		"--os-version", os, "--model", model, "--apns", s.push, "--apns-ca", s.path("apns", "ca.pem")); err != nil {
 		return "", err
 	}
 	if err := s.sync(ctx, device); err != nil {
