@@ -35,7 +35,7 @@ func (p *program) apply(ctx context.Context, c *api.Client, files []string, dryR
 	objects, faults := manifest.Load(files...)
 	faults = append(faults, checkCustom(objects)...)
 	if len(faults) > 0 {
-		return faults
+		return p.allFaults(ctx, c, objects, faults)
 	}
 	answer, err := c.Apply(ctx, objects, dryRun)
 	if err != nil {
@@ -48,6 +48,23 @@ func (p *program) apply(ctx context.Context, c *api.Client, files []string, dryR
 		p.say("%s %s %s%s", ch.Kind, ch.Name, ch.Action, dryRunNote(dryRun))
 	}
 	return nil
+}
+
+// allFaults adds to the faults of the files what the server would find, so that everything is said at once. What the server
+// has already counts as known; if it cannot be asked, the faults of the files alone are said.
+func (p *program) allFaults(ctx context.Context, c *api.Client, objects []profiles.Object, faults profiles.Faults) error {
+	known := profiles.Known{Profiles: map[string]profiles.Kind{}}
+	there, err := api.All(ctx, c.Objects)
+	if err != nil {
+		return faults
+	}
+	for _, o := range there {
+		if o.Kind.IsProfile() {
+			known.Profiles[o.Name] = o.Kind
+		}
+	}
+	more, _ := profiles.Check(objects, known)
+	return append(faults, more...)
 }
 
 func dryRunNote(dryRun bool) string {

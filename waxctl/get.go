@@ -83,17 +83,19 @@ func (p *program) getCommand() *cobra.Command {
 	var output string
 	cmd := &cobra.Command{
 		Use: "get users|groups|profiles|devices|certificates|escrow|connectors|jobs", Short: "list what the server knows", Args: cobra.ExactArgs(1),
-		RunE: p.withClient(func(ctx context.Context, c *api.Client, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			l, ok := listings()[args[0]]
 			if !ok {
 				return withHint(fmt.Errorf("there are no %s to get", args[0]), "users, groups, profiles, devices, certificates, escrow, connectors or jobs")
 			}
-			items, rows, err := l.read(ctx, c)
-			if err != nil {
-				return err
-			}
-			return p.print(output, items, func(w io.Writer) { table(w, l.header, rows) })
-		}),
+			return p.withClient(func(ctx context.Context, c *api.Client, _ []string) error {
+				items, rows, err := l.read(ctx, c)
+				if err != nil {
+					return err
+				}
+				return p.print(output, items, func(w io.Writer) { table(w, l.header, rows) })
+			})(cmd, args)
+		},
 	}
 	cmd.Flags().StringVarP(&output, "output", "o", "table", "table, json or yaml")
 	return cmd

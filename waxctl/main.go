@@ -7,9 +7,11 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"os/signal"
 	"strings"
@@ -38,11 +40,11 @@ func Run(ctx context.Context, args []string, env Env) int {
 	cmd.SetArgs(args)
 	cmd.SetOut(env.Stdout)
 	cmd.SetErr(env.Stderr)
-	err := cmd.ExecuteContext(ctx)
+	ran, err := cmd.ExecuteContextC(ctx)
 	if err == nil {
 		return 0
 	}
-	report(env.Stderr, err)
+	report(env.Stderr, err, ran.CommandPath())
 	return 1
 }
 
@@ -62,17 +64,42 @@ func withHint(err error, format string, args ...any) error {
 // errReported ends a command whose failures were printed one by one.
 var errReported = errors.New("reported")
 
-func report(w io.Writer, err error) {
+func report(w io.Writer, err error, command string) {
 	if errors.Is(err, errReported) {
 		return
 	}
-	_, _ = fmt.Fprintf(w, "error: %s\n", strings.ReplaceAll(err.Error(), "\n", "\n  "))
+	_, _ = fmt.Fprintf(w, "error: %s\n", strings.ReplaceAll(strings.TrimSpace(err.Error()), "\n", "\n  "))
+	if hint := hintFor(err, command); hint != "" {
+		_, _ = fmt.Fprintf(w, "hint: %s\n", hint)
+	}
+}
+
+// hintFor says what to do about the errors that a newcomer meets.
+func hintFor(err error, command string) string {
 	var h *hinted
 	var p *api.Problem
+	var unknown x509.UnknownAuthorityError
 	switch {
 	case errors.As(err, &h):
-		_, _ = fmt.Fprintf(w, "hint: %s\n", h.hint)
-	case errors.As(err, &p) && p.Status == 401:
-		_, _ = fmt.Fprintln(w, "hint: --token-file names the server's DIR/admin-token")
+		return h.hint
+	case errors.As(err, &p) && p.Status == http.StatusUnauthorized:
+		return "--token-file names the server's DIR/admin-token"
+	case errors.As(err, &unknown):
+		return "--ca names the CA of the server's certificate; the server's own one is DIR/ca.pem"
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return "nothing listens there: start waxseal-server, or give the address that it wrote to DIR/address as --server"
+	case isUsage(err):
+		return command + " --help"
 	}
+	return ""
+}
+
+// isUsage tells cobra's own errors, which have no type, by how they begin.
+func isUsage(err error) bool {
+	for _, begin := range []string{"requires ", "accepts ", "unknown command", "unknown flag", "unknown shorthand", "required flag", "flag needs", "invalid argument"} {
+		if strings.HasPrefix(err.Error(), begin) {
+			return true
+		}
+	}
+	return false
 }
