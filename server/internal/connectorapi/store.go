@@ -28,7 +28,7 @@ type Completion struct {
 	Revoked *RevokedEffect
 	// Rewrapped replaces the record's wraps.
 	Rewrapped *escrow.Record
-	// Failure reopens the job at RetryAt, or marks it failed (Final); marks the enrolment dirty.
+	// Failure reopens the job at RetryAt, or marks it failed (Final) and the enrolment dirty.
 	Failure *Failure
 	Audit   model.AuditEntry
 }

@@ -61,6 +61,9 @@ func New(c Config) *Service {
 	return &Service{c: c}
 }
 
+// touchEvery is how exact it need be when a device was seen.
+const touchEvery = time.Minute
+
 // saveTries bounds how often a decision is made again because the enrolment changed in between.
 const saveTries = 8
 
@@ -92,10 +95,10 @@ func (s *Service) settled(ctx context.Context, enr model.Enrolment, r reconcile.
 	if generation != enr.SettledGeneration {
 		return false, nil
 	}
-	if err := s.c.Store.Touch(ctx, enr.ID, now); err != nil {
-		return false, fmt.Errorf("note that enrolment %s was seen: %w", enr.ID, err)
+	if now.Sub(enr.LastSeen) < touchEvery {
+		return true, nil // Touch would find the same
 	}
-	return true, nil
+	return true, s.touch(ctx, enr.ID, now)
 }
 
 func (s *Service) decide(ctx context.Context, enrolmentID string, r reconcile.Report) (reconcile.Result, error) {
@@ -112,6 +115,7 @@ func (s *Service) decide(ctx context.Context, enrolmentID string, r reconcile.Re
 	if result.Decision.Empty() {
 		return result, s.touch(ctx, enrolmentID, now)
 	}
+	result.Decision.Seen = now
 	if err := s.c.Store.Save(ctx, result.Decision); err != nil {
 		return reconcile.Result{}, fmt.Errorf("save the decision for enrolment %s: %w", enrolmentID, err)
 	}

@@ -156,15 +156,16 @@ func TestNewClientRefuses(t *testing.T) {
 type fakeStore struct {
 	mu      sync.Mutex
 	batches [][]push.Target
-	gaps    []time.Duration
+	paces   []push.Pace
+	unsent  []string
 	failed  []string
 	err     error
 	asked   chan struct{}
 }
 
-func (s *fakeStore) DuePushes(_ context.Context, _ time.Time, limit int, gap, _ time.Duration) ([]push.Target, error) {
+func (s *fakeStore) DuePushes(_ context.Context, _ time.Time, limit int, pace push.Pace) ([]push.Target, error) {
 	s.mu.Lock()
-	s.gaps = append(s.gaps, gap)
+	s.paces = append(s.paces, pace)
 	var out []push.Target
 	if len(s.batches) > 0 && s.err == nil {
 		out, s.batches = s.batches[0], s.batches[1:]
@@ -181,6 +182,13 @@ func (s *fakeStore) PushFailed(_ context.Context, id, reason string, _ time.Time
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.failed = append(s.failed, id+" "+reason)
+	return nil
+}
+
+func (s *fakeStore) PushUnsent(_ context.Context, id string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.unsent = append(s.unsent, id)
 	return nil
 }
 
@@ -255,22 +263,18 @@ func TestWorkerEmptiesTheQueuePaced(t *testing.T) {
 	}
 }
 
-// TestWorkerGaps: after a kick the short gap, until those that it left out have had their turn, then the long one.
-func TestWorkerGaps(t *testing.T) {
+// TestWorkerPace: a kick and each tick look with the same pace; the store knows whose turn it is.
+func TestWorkerPace(t *testing.T) {
 	store := &fakeStore{}
 	r := start(t, store, &sender{})
 	r.Kick()
 	<-store.asked
-	r.later.Store(int64(6 * time.Second))
-	r.ticks <- time.Time{}
-	<-store.asked
-	r.later.Store(int64(12 * time.Second))
 	r.ticks <- time.Time{}
 	<-store.asked
 	r.stop()
-	want := []time.Duration{5 * time.Second, 5 * time.Second, 2 * time.Minute}
-	if !slices.Equal(store.gaps, want) {
-		t.Fatalf("gaps %v, want %v", store.gaps, want)
+	want := push.Pace{MinGap: 5 * time.Second, Repeat: 2 * time.Minute, MaxGap: 24 * time.Hour, NotNowAfter: 2 * time.Minute, NotNowMost: time.Hour}
+	if !slices.Equal(store.paces, []push.Pace{want, want}) {
+		t.Fatalf("paces %v, want %v twice", store.paces, want)
 	}
 }
 
@@ -284,6 +288,10 @@ func TestWorkerNotesGoneTokensOnly(t *testing.T) {
 	r.stop()
 	if !slices.Equal(store.failed, []string{"gone Unregistered"}) {
 		t.Fatalf("failed: %v", store.failed)
+	}
+	slices.Sort(store.unsent)
+	if !slices.Equal(store.unsent, []string{"busy", "net"}) {
+		t.Fatalf("to be sent again: %v", store.unsent)
 	}
 	if len(s.sent) != 4 {
 		t.Fatalf("sent: %v", s.sent)
@@ -311,7 +319,7 @@ func TestWithoutACertificateTheWorkerRests(t *testing.T) {
 	r := start(t, store, nil)
 	r.Kick()
 	r.stop()
-	if len(store.gaps) != 0 {
+	if len(store.paces) != 0 {
 		t.Fatal("it claimed wake-ups that it cannot send")
 	}
 }

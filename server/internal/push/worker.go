@@ -24,11 +24,8 @@ type Config struct {
 	PerSecond int
 	// Interval is how often work is looked for without a kick [2 s].
 	Interval time.Duration
-	// MinGap is the least time between two wake-ups of one enrolment after a kick [5 s], and Repeat without one [2 min]:
-	// Apple keeps the last one for a device that is off, so that repeating it quickly is of no use.
-	MinGap, Repeat time.Duration
-	// NotNowAfter is when a refused command is worth a new wake-up [2 min].
-	NotNowAfter time.Duration
+	// Pace of each enrolment [5 s, 2 min, 24 h, 2 min, 1 h].
+	Pace Pace
 	// Ticks and Pause stand for time in tests.
 	Ticks func(time.Duration) (ticks <-chan time.Time, stop func())
 	Pause func(ctx context.Context, d time.Duration) error
@@ -52,9 +49,11 @@ type Worker struct {
 func New(cfg Config) *Worker {
 	cfg.PerSecond = orDefault(cfg.PerSecond, 50)
 	cfg.Interval = orDefault(cfg.Interval, 2*time.Second)
-	cfg.MinGap = orDefault(cfg.MinGap, 5*time.Second)
-	cfg.Repeat = orDefault(cfg.Repeat, 2*time.Minute)
-	cfg.NotNowAfter = orDefault(cfg.NotNowAfter, 2*time.Minute)
+	cfg.Pace.MinGap = orDefault(cfg.Pace.MinGap, 5*time.Second)
+	cfg.Pace.Repeat = orDefault(cfg.Pace.Repeat, 2*time.Minute)
+	cfg.Pace.MaxGap = orDefault(cfg.Pace.MaxGap, 24*time.Hour)
+	cfg.Pace.NotNowAfter = orDefault(cfg.Pace.NotNowAfter, 2*time.Minute)
+	cfg.Pace.NotNowMost = orDefault(cfg.Pace.NotNowMost, time.Hour)
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -111,33 +110,21 @@ func (w *Worker) Run(ctx context.Context) error {
 	}
 	ticks, stop := w.cfg.Ticks(w.cfg.Interval)
 	defer stop()
-	urgent := w.urgent() // what was committed while no worker ran
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-w.kick:
-			urgent = w.urgent()
-		case <-ticks:
+		case <-ticks: // for what was left out at the kick, for what is due by time, and for other nodes' commits
 		}
-		gap := w.cfg.Repeat
-		if w.cfg.Clock().Before(urgent) {
-			gap = w.cfg.MinGap
-		}
-		w.round(ctx, gap)
+		w.round(ctx)
 	}
 }
 
-// urgent is until when the short gap holds after a kick: an enrolment that was woken just before it is left out then, and
-// gets its turn once the gap has passed.
-func (w *Worker) urgent() time.Time {
-	return w.cfg.Clock().Add(w.cfg.MinGap + 2*w.cfg.Interval)
-}
-
 // round wakes everything that is due.
-func (w *Worker) round(ctx context.Context, gap time.Duration) {
+func (w *Worker) round(ctx context.Context) {
 	for ctx.Err() == nil {
-		targets, err := w.cfg.Store.DuePushes(ctx, w.cfg.Clock(), batch, gap, w.cfg.NotNowAfter)
+		targets, err := w.cfg.Store.DuePushes(ctx, w.cfg.Clock(), batch, w.cfg.Pace)
 		if err != nil {
 			if ctx.Err() == nil {
 				w.cfg.Logger.Error("looking for devices to wake", "error", err)
@@ -167,7 +154,7 @@ func (w *Worker) wakeAll(ctx context.Context, targets []Target) {
 	}
 }
 
-// wake sends one wake-up. One that fails is due again after the gap, since its work is still there.
+// wake sends one wake-up. One that did not reach the device's queue at Apple is sent again.
 func (w *Worker) wake(ctx context.Context, t Target) {
 	err := w.cfg.Sender.Push(ctx, t)
 	var refused *Error
@@ -183,8 +170,16 @@ func (w *Worker) wake(ctx context.Context, t Target) {
 	case refused != nil:
 		w.cfg.Observe("refused")
 		w.cfg.Logger.Error("APNs refused a wake-up", "enrolment", t.EnrolmentID, "error", err)
+		w.unsent(ctx, t)
 	case ctx.Err() == nil:
 		w.cfg.Observe("unreachable")
 		w.cfg.Logger.Error("a wake-up failed", "enrolment", t.EnrolmentID, "error", err)
+		w.unsent(ctx, t)
+	}
+}
+
+func (w *Worker) unsent(ctx context.Context, t Target) {
+	if err := w.cfg.Store.PushUnsent(ctx, t.EnrolmentID); err != nil && ctx.Err() == nil {
+		w.cfg.Logger.Error("noting a wake-up that was not sent", "enrolment", t.EnrolmentID, "error", err)
 	}
 }

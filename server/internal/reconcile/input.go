@@ -60,6 +60,9 @@ type Decision struct {
 	Device    *model.Device
 	Enrolment *model.Enrolment
 	Audit     []model.AuditEntry
+	// Seen is when the device spoke, if this was decided in answer to it: it is noted even where nothing else changes, and
+	// the device needs no wake-up for what was decided.
+	Seen time.Time
 }
 
 // CertificateChange moves one issued certificate to another status.

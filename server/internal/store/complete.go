@@ -82,7 +82,8 @@ func (t *tx) answer(c connectorapi.Completion, j model.Job, late bool) (accepted
 	return true, t.finish(j.ID, c.At)
 }
 
-// failed opens the job again, or gives it up; either way the enrolment is planned anew and says why.
+// failed opens the job again, or gives it up. Only the latter is worth waking the device for: it may get another document
+// instead.
 func (t *tx) failed(c connectorapi.Completion, j model.Job) error {
 	state := model.JobOpen
 	if c.Failure.Final {
@@ -91,6 +92,9 @@ func (t *tx) failed(c connectorapi.Completion, j model.Job) error {
 	if err := t.do(`UPDATE jobs SET state = $1, leased_by = '', run_at = $2, error = $3, reason = $4, updated_at = $5 WHERE id = $6`,
 		state, c.Failure.RetryAt, c.Failure.Message, c.Failure.Reason, c.At, j.ID); err != nil {
 		return err
+	}
+	if !c.Failure.Final {
+		return t.do(`UPDATE enrolments SET version = version + 1 WHERE id = $1`, j.EnrolmentID)
 	}
 	return t.dirtyEnrolment(j.EnrolmentID)
 }

@@ -145,7 +145,7 @@ func (db *DB) Save(ctx context.Context, d delivery.Decision) error {
 	})
 }
 
-// saveEnrolment writes device and enrolment and takes the version one up. When somebody was seen is Touch's to say.
+// saveEnrolment writes device and enrolment and takes the version one up. When somebody was seen is the decision's Seen.
 func (t *tx) saveEnrolment(d delivery.Decision) error {
 	if d.Enrolment != nil {
 		e := *d.Enrolment
@@ -157,10 +157,26 @@ func (t *tx) saveEnrolment(d delivery.Decision) error {
 	if err := t.do(`UPDATE enrolments SET version = version + 1 WHERE id = $1`, d.EnrolmentID); err != nil {
 		return err
 	}
-	if d.Device == nil {
+	if d.Device != nil {
+		if err := put(t, devices(), devices().upsert([]string{"id"}, "last_seen", "created_at"), *d.Device); err != nil {
+			return err
+		}
+	}
+	if d.Seen.IsZero() {
 		return nil
 	}
-	return put(t, devices(), devices().upsert([]string{"id"}, "last_seen", "created_at"), *d.Device)
+	// The device hears of this decision now: only what comes after it is worth a wake-up.
+	if err := t.do(`UPDATE enrolments SET pushed_version = version WHERE id = $1`, d.EnrolmentID); err != nil {
+		return err
+	}
+	return t.seen(d.EnrolmentID, d.Seen)
+}
+
+func (t *tx) seen(enrolmentID string, at time.Time) error {
+	if err := t.do(`UPDATE enrolments SET last_seen = $1 WHERE id = $2 AND last_seen < $1`, at, enrolmentID); err != nil {
+		return err
+	}
+	return t.do(`UPDATE devices SET last_seen = $1 WHERE last_seen < $1 AND id = (SELECT device_id FROM enrolments WHERE id = $2)`, at, enrolmentID)
 }
 
 func (t *tx) saveDocuments(d delivery.Decision) error {
@@ -226,7 +242,7 @@ func (t *tx) saveJobs(d delivery.Decision) error {
 
 // Generation implements delivery.Store.
 func (db *DB) Generation(ctx context.Context) (n int64, err error) {
-	err = db.read(ctx, "reading the generation", func(t *tx) error {
+	err = db.look(ctx, "reading the generation", func(t *tx) error {
 		n, err = t.generation()
 		return err
 	})
@@ -237,23 +253,23 @@ func (t *tx) generation() (int64, error) {
 	return one[int64](t, `SELECT value FROM meta WHERE name = 'generation'`)
 }
 
-// Touch implements delivery.Store. It reads first, so that most check-ins write nothing.
+// Touch implements delivery.Store. It reads first, so that most check-ins write nothing; the one that follows a wake-up is
+// noted exactly.
 func (db *DB) Touch(ctx context.Context, enrolmentID string, at time.Time) error {
 	due := false
-	err := db.read(ctx, "noting that a device was seen", func(t *tx) error {
+	err := db.look(ctx, "noting that a device was seen", func(t *tx) error {
 		seen, err := one[time.Time](t, `SELECT last_seen FROM enrolments WHERE id = $1`, enrolmentID)
-		due = at.Sub(seen) >= touchEvery
+		if err != nil {
+			return err
+		}
+		pushed, err := one[time.Time](t, `SELECT pushed_at FROM enrolments WHERE id = $1`, enrolmentID)
+		due = at.Sub(seen) >= touchEvery || (seen.Before(pushed) && !at.Before(pushed))
 		return err
 	})
 	if err != nil || !due {
 		return err
 	}
-	return db.write(ctx, "noting that a device was seen", func(t *tx) error {
-		if err := t.do(`UPDATE enrolments SET last_seen = $1 WHERE id = $2 AND last_seen < $1`, at, enrolmentID); err != nil {
-			return err
-		}
-		return t.do(`UPDATE devices SET last_seen = $1 WHERE last_seen < $1 AND id = (SELECT device_id FROM enrolments WHERE id = $2)`, at, enrolmentID)
-	})
+	return db.write(ctx, "noting that a device was seen", func(t *tx) error { return t.seen(enrolmentID, at) })
 }
 
 // EnrolmentOfDevice implements delivery.Store.

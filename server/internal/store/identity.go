@@ -21,7 +21,7 @@ func (db *DB) CreateLink(ctx context.Context, l model.Link, audit model.AuditEnt
 
 // LinkByToken implements identity.Store.
 func (db *DB) LinkByToken(ctx context.Context, tokenHash string) (l model.Link, err error) {
-	err = db.read(ctx, "looking for an enrolment link", func(t *tx) error {
+	err = db.look(ctx, "looking for an enrolment link", func(t *tx) error {
 		l, err = find(t, links(), `WHERE token_hash = $1`, tokenHash)
 		return err
 	})
@@ -37,7 +37,7 @@ func (db *DB) CreateChallenge(ctx context.Context, c model.Challenge) error {
 
 // ChallengeByHash implements identity.Store.
 func (db *DB) ChallengeByHash(ctx context.Context, hash string) (c model.Challenge, err error) {
-	err = db.read(ctx, "looking for a SCEP challenge", func(t *tx) error {
+	err = db.look(ctx, "looking for a SCEP challenge", func(t *tx) error {
 		c, err = find(t, challenges(), `WHERE hash = $1`, hash)
 		return err
 	})
@@ -89,7 +89,7 @@ func (t *tx) linkUsable(c model.Challenge, now time.Time) error {
 
 // EnrolmentByCertificate implements identity.Store.
 func (db *DB) EnrolmentByCertificate(ctx context.Context, certSHA256 string) (e model.Enrolment, err error) {
-	err = db.read(ctx, "looking for a certificate's enrolment", func(t *tx) error {
+	err = db.look(ctx, "looking for a certificate's enrolment", func(t *tx) error {
 		e, err = find(t, enrolments(), `WHERE cert_sha256 = $1`, certSHA256)
 		return err
 	})

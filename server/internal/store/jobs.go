@@ -165,7 +165,7 @@ func (t *tx) lease(c model.Connector, limit int, lease time.Duration, now time.T
 
 // JobByID implements connectorapi.Store.
 func (db *DB) JobByID(ctx context.Context, id string) (j model.Job, err error) {
-	err = db.read(ctx, "reading a job", func(t *tx) error {
+	err = db.look(ctx, "reading a job", func(t *tx) error {
 		j, err = find(t, jobs(), `WHERE id = $1`, id)
 		return err
 	})

@@ -40,14 +40,16 @@ type Dialect struct {
 	ClaimLock string
 	// Snapshot are the options of a transaction that reads one consistent state.
 	Snapshot *sql.TxOptions
+	// Prepare has the texts of statements kept parsed; for a driver that does not do so by itself.
+	Prepare bool
 	// Retryable tells an error after which the same transaction may succeed (deadlock, serialization failure, busy).
 	Retryable func(error) bool
 }
 
 // DB implements the ports of the server's cores and endpoints.
 type DB struct {
-	writer  *sql.DB
-	reader  *sql.DB
+	writer  *pool
+	reader  *pool
 	dialect Dialect
 	newID   func() string
 	// objects are the decoded profiles and assignments of one generation; every node may have them, none needs another's.
@@ -69,7 +71,12 @@ var (
 
 // New makes a store over migrated databases. Writer and reader may be the same; Close closes both.
 func New(writer, reader *sql.DB, dialect Dialect) *DB {
-	return &DB{writer: writer, reader: reader, dialect: dialect, newID: randomID}
+	w := newPool(writer, dialect)
+	r := w
+	if reader != writer {
+		r = newPool(reader, dialect)
+	}
+	return &DB{writer: w, reader: r, dialect: dialect, newID: randomID}
 }
 
 // randomID is 128 random bits in lower-case hex. Ids of users bind sealed records and are never reused.

@@ -27,7 +27,7 @@ func devices() table[model.Device] {
 	}}
 }
 
-// enrolments has three columns more, which belong to push: pushed_at, push_failed_at and push_failure.
+// enrolments has columns more, which belong to push: pushed_at, pushed_version, push_failed_at and push_failure.
 func enrolments() table[model.Enrolment] {
 	return table[model.Enrolment]{"enrolments", func(e *model.Enrolment) row {
 		return row{{"id", &e.ID}, {"device_id", &e.DeviceID}, {"user_id", &e.UserID}, {"platform", &e.Platform},

@@ -85,6 +85,27 @@ func parseKeySet(s escrow.SignedKeySet) (escrow.KeySet, error) {
 	return set, nil
 }
 
+// DeviceAuthority is the part of Trust that each check-in needs, read by one statement; nil before the first publish.
+func (db *DB) DeviceAuthority(ctx context.Context) (deviceCA, raCertificate []byte, err error) {
+	type pair struct {
+		name  string
+		value []byte
+	}
+	err = db.look(ctx, "reading the device CA", func(t *tx) error {
+		pairs, err := collect(t, func(p *pair) row { return row{{"name", &p.name}, {"value", &p.value}} },
+			`SELECT name, value FROM trust WHERE name IN ($1, $2)`, trustDeviceCA, trustRA)
+		for _, p := range pairs {
+			if p.name == trustDeviceCA {
+				deviceCA = p.value
+			} else {
+				raCertificate = p.value
+			}
+		}
+		return err
+	})
+	return deviceCA, raCertificate, err
+}
+
 // Trust implements connectorapi.Store.
 func (db *DB) Trust(ctx context.Context) (trust connectorapi.Trust, err error) {
 	err = db.read(ctx, "reading what the connectors published", func(t *tx) error {

@@ -18,9 +18,10 @@ const (
 	maxPause   = 200 * time.Millisecond
 )
 
-// tx is one transaction. It lives no longer than the method that began it, which is why it may hold its context.
+// tx is one transaction, or for look a single statement. It lives no longer than the method that began it, which is why
+// it may hold its context.
 type tx struct {
-	*sql.Tx
+	conn
 	ctx context.Context
 	db  *DB
 }
@@ -51,16 +52,27 @@ func (db *DB) read(ctx context.Context, what string, fn func(*tx) error) error {
 	return nil
 }
 
-func (db *DB) once(ctx context.Context, pool *sql.DB, options *sql.TxOptions, fn func(*tx) error) error {
-	t, err := pool.BeginTx(ctx, options)
+// look runs fn, which reads by a single statement: that needs no transaction, whose begin and end cost a database on the
+// network two journeys more.
+func (db *DB) look(ctx context.Context, what string, fn func(*tx) error) error {
+	if err := fn(&tx{conn: alone{db.reader}, ctx: ctx, db: db}); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	return nil
+}
+
+func (db *DB) once(ctx context.Context, p *pool, options *sql.TxOptions, fn func(*tx) error) error {
+	begun, err := p.BeginTx(ctx, options)
 	if err != nil {
 		return err
 	}
-	if err := fn(&tx{Tx: t, ctx: ctx, db: db}); err != nil {
-		_ = t.Rollback()
+	t := &transaction{Tx: begun, pool: p}
+	defer t.end(ctx)
+	if err := fn(&tx{conn: t, ctx: ctx, db: db}); err != nil {
+		_ = begun.Rollback()
 		return err
 	}
-	return t.Commit()
+	return begun.Commit()
 }
 
 func sleep(ctx context.Context, d time.Duration) error {

@@ -77,7 +77,7 @@ func pool(path, option string, size int) (*sql.DB, error) {
 }
 
 func dialect() store.Dialect {
-	return store.Dialect{Name: "sqlite", Retryable: func(err error) bool {
+	return store.Dialect{Name: "sqlite", Prepare: true, Retryable: func(err error) bool {
 		var e *driver.Error
 		return errors.As(err, &e) && e.Code()&0xff == busy
 	}}

@@ -120,7 +120,7 @@ func parallelPush(_ *testing.T, f *fixture) {
 	var mu sync.Mutex
 	seen := map[string]int{}
 	errs := together(workers, func(int) error {
-		targets, err := f.DuePushes(f.ctx, f.now, 4, time.Minute, time.Hour)
+		targets, err := f.DuePushes(f.ctx, f.now, 4, pace())
 		mu.Lock()
 		defer mu.Unlock()
 		for _, p := range targets {

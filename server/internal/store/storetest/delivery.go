@@ -6,7 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/waxseal/waxseal/profiles"
 	"github.com/waxseal/waxseal/server/internal/admin"
 	"github.com/waxseal/waxseal/server/internal/delivery"
 	"github.com/waxseal/waxseal/server/internal/model"
@@ -18,6 +17,7 @@ func deliveryClasses() []class {
 	return []class{
 		{"decisions", decisions}, {"decisions/every-field", everyField}, {"decisions/conflict", conflicts}, {"decisions/what-conflicts", whatConflicts},
 		{"decisions/atomic", saveAtomic}, {"decisions/certificates", certificateChanges}, {"touch", touches}, {"push", pushes}, {"push/lost-token", pushLost},
+		{"push/back-off", pushBackOff}, {"push/talking", pushTalking}, {"push/by-time", pushByTime},
 	}
 }
 
@@ -228,56 +228,4 @@ func touches(_ *testing.T, f *fixture) {
 	equal(f, "version", s.Enrolment.Version, e.Version)
 	f.ok(f.Touch(f.ctx, e.ID, f.now))
 	equal(f, "never backwards", f.snapshot(e.ID).Enrolment.LastSeen, later)
-}
-
-// due gives the enrolments that are to be woken now.
-func (f *fixture) due(limit int) []string {
-	f.Helper()
-	var ids []string
-	for _, p := range get(f.DuePushes(f.ctx, f.now, limit, time.Minute, time.Hour))(f) {
-		equal(f, "push values", string(p.Token)+p.Magic+p.Topic, "tokenmagictopic")
-		ids = append(ids, p.EnrolmentID)
-	}
-	return ids
-}
-
-func pushes(_ *testing.T, f *fixture) {
-	u, c := f.user("a@x.example"), f.connector("m1")
-	a, b := f.enrol(u, c, "A"), f.enrol(u, c, "B")
-	_, ch := f.challenge(u)
-	f.certify(ch, c) // has a certificate and never spoke
-	equal(f, "paced", len(f.due(1)), 1)
-	equal(f, "the other", len(f.due(9)), 1)
-	equal(f, "none twice within the gap", len(f.due(9)), 0)
-	f.now = f.now.Add(time.Minute)
-	equal(f, "again after the gap", len(f.due(9)), 2)
-	f.settle(a.ID)
-	f.settle(b.ID)
-	f.now = f.now.Add(time.Hour)
-	equal(f, "settled", len(f.due(9)), 0)
-	f.apply(importedProfile("p"))
-	equal(f, "older generation", len(f.due(9)), 2)
-	f.settle(a.ID)
-	f.settle(b.ID)
-	f.decide(a.ID, func(d *delivery.Decision, _ delivery.Snapshot) {
-		d.Commands = []model.Command{{UUID: "c", State: model.CommandNotNow, CreatedAt: f.now, UpdatedAt: f.now}}
-	})
-	f.now = f.now.Add(59 * time.Minute)
-	equal(f, "NotNow a while ago", len(f.due(9)), 0)
-	f.now = f.now.Add(time.Minute)
-	same(f, "NotNow long ago", f.due(9), []string{a.ID})
-	f.ok(f.TokenUpdate(f.ctx, b.ID, []byte("token"), "magic", "topic", true, f.now))
-	equal(f, "must re-enrol", len(f.due(9)), 0)
-	f.ok(f.CheckOut(f.ctx, a.ID, model.RemovalReported, string(profiles.EventUnenroll), f.now, f.audit("leave")))
-	f.now = f.now.Add(10 * time.Hour)
-	equal(f, "ended", len(f.due(9)), 0)
-}
-
-func pushLost(_ *testing.T, f *fixture) {
-	e := f.enrol(f.user("a@x.example"), f.connector("m1"), "UDID")
-	f.ok(f.PushFailed(f.ctx, e.ID, "Unregistered", f.now))
-	equal(f, "lost", len(f.due(9)), 0)
-	f.ok(f.TokenUpdate(f.ctx, e.ID, []byte("token"), "magic", "topic", false, f.now))
-	equal(f, "new token", len(f.due(9)), 1)
-	f.is(f.PushFailed(f.ctx, "none", "Unregistered", f.now), model.ErrNotFound)
 }

@@ -294,7 +294,7 @@ func (f *fixture) decide(id string, change func(*delivery.Decision, delivery.Sna
 func (f *fixture) settle(id string) {
 	f.Helper()
 	f.decide(id, func(d *delivery.Decision, s delivery.Snapshot) {
-		s.Enrolment.Dirty, s.Enrolment.SettledGeneration = false, s.Generation
+		s.Enrolment.Dirty, s.Enrolment.SettledGeneration, s.Enrolment.InventoryAt = false, s.Generation, f.now.Add(1000*time.Hour)
 		d.Enrolment = &s.Enrolment
 	})
 }

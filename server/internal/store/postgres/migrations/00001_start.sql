@@ -73,6 +73,7 @@ CREATE TABLE enrolments (
     inventory_at       BIGINT NOT NULL,
     last_seen          BIGINT NOT NULL,
     pushed_at          BIGINT NOT NULL DEFAULT 0,
+    pushed_version     BIGINT NOT NULL DEFAULT 0,
     push_failed_at     BIGINT NOT NULL DEFAULT 0,
     push_failure       TEXT COLLATE "C" NOT NULL DEFAULT '',
     created_at         BIGINT NOT NULL DEFAULT 0
@@ -81,6 +82,7 @@ CREATE UNIQUE INDEX enrolments_certificate ON enrolments (cert_sha256);
 CREATE INDEX enrolments_device ON enrolments (device_id);
 CREATE INDEX enrolments_user ON enrolments (user_id);
 CREATE INDEX enrolments_dirty ON enrolments (pushed_at) WHERE dirty AND state = 'active';
+CREATE INDEX enrolments_inventory ON enrolments (inventory_at) WHERE state = 'active';
 CREATE INDEX enrolments_settled ON enrolments (settled_generation) WHERE state = 'active';
 
 CREATE TABLE documents (

@@ -73,6 +73,7 @@ CREATE TABLE enrolments (
     inventory_at       INTEGER NOT NULL,
     last_seen          INTEGER NOT NULL,
     pushed_at          INTEGER NOT NULL DEFAULT 0,
+    pushed_version     INTEGER NOT NULL DEFAULT 0,
     push_failed_at     INTEGER NOT NULL DEFAULT 0,
     push_failure       TEXT NOT NULL DEFAULT '',
     created_at         INTEGER NOT NULL DEFAULT 0
@@ -81,6 +82,7 @@ CREATE UNIQUE INDEX enrolments_certificate ON enrolments (cert_sha256);
 CREATE INDEX enrolments_device ON enrolments (device_id);
 CREATE INDEX enrolments_user ON enrolments (user_id);
 CREATE INDEX enrolments_dirty ON enrolments (pushed_at) WHERE dirty AND state = 'active';
+CREATE INDEX enrolments_inventory ON enrolments (inventory_at) WHERE state = 'active';
 CREATE INDEX enrolments_settled ON enrolments (settled_generation) WHERE state = 'active';
 
 CREATE TABLE documents (
