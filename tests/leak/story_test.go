@@ -1,0 +1,323 @@
+package leak
+
+import (
+	"bytes"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/pem"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/waxseal/waxseal/internal/api"
+	"github.com/waxseal/waxseal/internal/cms"
+	"github.com/waxseal/waxseal/profiles"
+)
+
+// serverKeys are the private keys that the server has, each in a file of its data folder, none of which opens anybody's mail.
+// The push key is the fifth; it lies where the operator put it, outside the folder. There is no other.
+var serverKeys = []string{"tls-key.pem", "ca-key.pem", "ra-key.pem", "profile-signing-key.pem"}
+
+// imports of the story: of every kind that has a way of its own into the escrow.
+var imports = []string{"alice-2016", "alice-2019", "alice-2024", "alice-ec", "alice-nss", "alice-signing"}
+
+// refused are files that never get in; their keys must be nowhere either.
+var refused = []string{"bob-2024"}
+
+const wifi = `apiVersion: waxseal/v1
+kind: Custom
+name: wifi
+spec: {platforms: [ios, macos], file: wifi.mobileconfig}
+---
+apiVersion: waxseal/v1
+kind: Assignment
+name: sales-wifi
+spec: {profiles: [wifi], include: [{group: sales}]}
+`
+
+func TestNoKeyLeavesItsPlace(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	h.firstConnector()
+	h.secondConnector()
+	h.describe()
+	customWithKeys(h)
+	h.importAll()
+	h.enrol("iphone", "18.1", "iPhone16,1")
+	h.enrol("ipad", "16.7", "iPad13,1")
+	if _, stderr, code := h.importPFX("alice-next", "alice@corp.test"); code != 0 {
+		t.Fatal(stderr)
+	}
+	h.sync("iphone")
+	h.sync("ipad")
+
+	secrets, passwords := h.secrets()
+	devices := h.deviceKeys(&secrets)
+	h.checkTraffic()
+	h.provesItself(secrets, devices)
+	h.search("while keys are on devices", secrets, passwords, "documents")
+
+	h.leave()
+	h.search("after everybody left", secrets, passwords)
+}
+
+// describe applies the profiles of the story, and a Custom one.
+func (h *house) describe() {
+	h.t.Helper()
+	if err := os.WriteFile(h.path("inputs", "examples", "custom.yaml"), []byte(wifi), 0o600); err != nil {
+		h.t.Fatal(err)
+	}
+	h.mustWaxctl("apply", "-f", h.path("inputs", "examples", "sales.yaml"), "-f", h.path("inputs", "examples", "custom.yaml"))
+}
+
+func (h *house) importAll() {
+	h.t.Helper()
+	for _, name := range imports {
+		if _, stderr, code := h.importPFX(name, "alice@corp.test"); code != 0 {
+			h.t.Fatalf("import of %s: %s", name, stderr)
+		}
+	}
+	for _, name := range refused {
+		if _, stderr, code := h.importPFX(name, "alice@corp.test"); code == 0 {
+			h.t.Errorf("import of %s: %s", name, stderr)
+		}
+	}
+}
+
+func (h *house) leave() {
+	h.t.Helper()
+	devices, err := api.All(h.t.Context(), h.client.Devices)
+	if err != nil || len(devices) != 2 {
+		h.t.Fatalf("%d devices, %v", len(devices), err)
+	}
+	for _, d := range devices {
+		h.mustWaxctl("device", "retire", d.ID)
+	}
+	for _, device := range []string{"iphone", "ipad"} {
+		h.sync(device)
+		if out := h.must("waxseal-agent", "keychain", "list", "--json", "--state", h.path(device)); out != "" {
+			h.t.Errorf("%s left and still holds: %s", device, out)
+		}
+	}
+}
+
+// secrets are the keys of users, of the CAs and of the escrow, and the passwords of the files.
+func (h *house) secrets() (secrets []secret, passwords []string) {
+	h.t.Helper()
+	for _, name := range slices.Concat(imports, []string{"alice-next"}, refused) {
+		of, password := pfxSecrets(h.t, name)
+		secrets, passwords = append(secrets, of...), append(passwords, password)
+	}
+	for _, name := range []string{"device-ca", "softca", "escrow-root"} {
+		secrets = append(secrets, keySecrets(h.t, name, readKey(h.t, h.path("connector", name+".key")))...)
+	}
+	for _, file := range []string{"connector/escrow.key", "connector-2/escrow.key", "recovery.key"} {
+		secrets = append(secrets, escrowSecret(h.t, file, h.path(file)))
+	}
+	return secrets, passwords
+}
+
+// deviceKeys adds what the devices hold: the issued keys, and those that a device made for itself. It returns the devices'
+// own identities.
+func (h *house) deviceKeys(secrets *[]secret) (identities []opener) {
+	h.t.Helper()
+	issued := 0
+	for _, device := range []string{"iphone", "ipad"} {
+		out := h.path("export-" + device)
+		h.must("waxseal-agent", "keychain", "export", "--state", h.path(device), "--out", out)
+		files, err := filepath.Glob(filepath.Join(out, "*.key"))
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		for _, file := range files {
+			cert := readCertificate(h.t, strings.TrimSuffix(file, ".key")+".pem")
+			key := readKey(h.t, file)
+			*secrets = append(*secrets, keySecrets(h.t, device+" "+cert.Subject.String(), key)...)
+			switch issuer := cert.Issuer.CommonName; {
+			case strings.HasPrefix(issuer, "Waxseal Device CA"):
+				identities = append(identities, opener{device, cert, key})
+			case strings.HasPrefix(issuer, "Waxseal S/MIME CA"):
+				issued++
+			}
+		}
+	}
+	if len(identities) != 2 || issued != 2 {
+		h.t.Fatalf("the devices have %d identities of their own and %d issued ones, want 2 and 2", len(identities), issued)
+	}
+	return identities
+}
+
+func readCertificate(t testing.TB, path string) *x509.Certificate {
+	t.Helper()
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, _ := pem.Decode(raw)
+	if block == nil {
+		t.Fatalf("%s holds no PEM", path)
+	}
+	cert, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cert
+}
+
+// checkTraffic makes sure that what could leak was recorded.
+func (h *house) checkTraffic() {
+	h.t.Helper()
+	records := h.proxy.taken(h.t)
+	for _, want := range []struct {
+		what, method, path, direction, contains string
+		least                                   int
+	}{
+		{"imports", "POST", "/api/v1/escrow", "request", `"record"`, len(imports) + 1},
+		{"key sets handed out", "GET", "/api/v1/key-set", "answer 200", "", len(imports)},
+		{"enrolment requests", "POST", "/scep", "request", "", 2},
+		{"profiles to devices", "PUT", "/mdm/apple/command", "answer 200", "InstallProfile", 2 * 4},
+		{"jobs to connectors", "POST", "/connector/", "answer 200", `"render"`, 2},
+		{"results of connectors", "POST", "/connector/", "request", "", 10},
+	} {
+		if n := count(records, want.method, want.path, want.direction, want.contains); n < want.least {
+			h.t.Errorf("%d %s were recorded, want at least %d", n, want.what, want.least)
+		}
+	}
+}
+
+// provesItself runs the search where keys are: in the devices' keychains, and in the traffic with the devices' own keys in
+// hand. It must find every key in the first and the deliveries in the second, or it would find nothing anywhere.
+func (h *house) provesItself(secrets []secret, devices []opener) {
+	h.t.Helper()
+	s := newScanner(secrets, nil)
+	for _, device := range []string{"iphone", "ipad"} {
+		s.scanFolder(h.t, "keychain of the "+device, h.path("export-"+device))
+	}
+	for _, name := range []string{"alice-2016: ", "alice-nss: ", "alice-ec: scalar", "iphone CN=", "ipad CN="} {
+		if !names(s.findings, name) {
+			h.t.Errorf("the search does not find %s in the keychains", name)
+		}
+	}
+	s = newScanner(secrets, nil, devices...)
+	for _, r := range h.proxy.taken(h.t) {
+		s.scan(r.String(), r.body)
+	}
+	if !names(s.findings, "PKCS#12") || s.opened["iphone"] < 2 || s.opened["ipad"] < 2 {
+		h.t.Errorf("the recorded deliveries do not open with the devices' own keys: opened %v, found %v", s.opened, s.findings)
+	}
+}
+
+// search looks everywhere on the server's side: its folder, its database (tables are those that must have rows now, beside
+// the ones that always do), all logs, all traffic.
+func (h *house) search(when string, secrets []secret, passwords []string, tables ...string) {
+	h.t.Helper()
+	records := h.proxy.taken(h.t)
+	s := newScanner(secrets, passwords, h.serverOpeners(records)...)
+	for _, name := range serverKeys {
+		s.allowed["data folder/"+name] = publicName(readKey(h.t, h.path("server", name)))
+		if info, err := os.Stat(h.path("server", name)); err != nil || info.Mode().Perm() != 0o600 {
+			h.t.Errorf("%s: mode %v, want 0600 (%v)", name, info.Mode(), err)
+		}
+	}
+	s.scanFolder(h.t, "data folder", h.path("server"))
+	rows := s.scanDatabase(h.t, h.path("server", "waxseal.db"))
+	for _, table := range append([]string{"records", "jobs", "certificates", "trust", "audit", "objects"}, tables...) {
+		if rows[table] == 0 {
+			h.t.Errorf("table %s has no row: nothing was searched there", table)
+		}
+	}
+	s.scanFolder(h.t, "logs", h.path("logs"))
+	s.scanFolder(h.t, "pushes", h.path("apns"), "ca.key", "push.key")
+	for _, file := range []string{"audit.jsonl", "jobs.jsonl", "softca.jsonl", "keyset.json"} {
+		s.scan("journal of the connector/"+file, []byte(h.read("connector", file)))
+	}
+	for i, r := range records {
+		s.scan(fmt.Sprintf("body %d: %s", i+1, r), r.body)
+		s.scan(fmt.Sprintf("header %d: %s", i+1, r), r.header)
+	}
+	h.report(when, s)
+}
+
+func (h *house) report(when string, s *scanner) {
+	h.t.Helper()
+	for _, f := range s.findings {
+		h.t.Errorf("%s: %s", when, f)
+	}
+	if s.opened["ra-key.pem"] < 2 {
+		h.t.Errorf("%s: the server's RA key opened %d messages; the two devices' SCEP requests were to it", when, s.opened["ra-key.pem"])
+	}
+	h.t.Logf("%s: searched %d places with %d bytes for %d secrets; the server's keys open %v", when, s.places, s.bytes, len(s.index.secrets)+len(s.index.short), s.opened)
+}
+
+// serverOpeners are the server's own keys with their certificates: what is encrypted to them, the server can read.
+func (h *house) serverOpeners(records []record) []opener {
+	h.t.Helper()
+	out := []opener{
+		{"tls-key.pem", readCertificate(h.t, h.path("server", "tls-cert.pem")), readKey(h.t, h.path("server", "tls-key.pem"))},
+		{"profile-signing-key.pem", readCertificate(h.t, h.path("server", "profile-signing.pem")), readKey(h.t, h.path("server", "profile-signing-key.pem"))},
+	}
+	ra := readKey(h.t, h.path("server", "ra-key.pem"))
+	for _, r := range records {
+		if r.path != "/scep" || !bytes.Contains(r.header, []byte("GetCACert")) || !strings.HasPrefix(r.direction, "answer 200") {
+			continue
+		}
+		certs, err := cms.ParseCertsOnly(r.body)
+		if err != nil || len(certs) == 0 {
+			h.t.Fatalf("GetCACert: %v", err)
+		}
+		return append(out, opener{"ra-key.pem", certs[0], ra})
+	}
+	h.t.Fatal("no answer to GetCACert was recorded")
+	return nil
+}
+
+// customWithKeys checks that a Custom profile with a key is refused before it leaves the admin's machine, and by the server if
+// somebody sends it anyway. The search afterwards shows that nothing of it stayed.
+func customWithKeys(h *house) {
+	h.t.Helper()
+	for name, payload := range map[string]string{
+		"com.apple.security.pkcs12": "<key>PayloadContent</key><data>" + base64.StdEncoding.EncodeToString(read(h.t, "pfx/alice-2016.pfx")) +
+			"</data><key>Password</key><string>summer of 2016</string>",
+		"com.apple.eas.account": "<key>Host</key><string>mail.corp.test</string><key>Certificate</key><data>" +
+			base64.StdEncoding.EncodeToString(read(h.t, "pfx/alice-2019.pfx")) + "</data><key>CertificatePassword</key><string>correct horse</string>",
+	} {
+		content := mobileconfig(name, payload)
+		if err := os.WriteFile(h.path("inputs", "examples", "keys.mobileconfig"), content, 0o600); err != nil {
+			h.t.Fatal(err)
+		}
+		manifest := h.path("inputs", "examples", "keys.yaml")
+		if err := os.WriteFile(manifest, []byte(strings.NewReplacer("wifi.mobileconfig", "keys.mobileconfig", "wifi", "keys").Replace(wifi)), 0o600); err != nil {
+			h.t.Fatal(err)
+		}
+		before := count(h.proxy.taken(h.t), "POST", "/api/v1/apply", "request", "")
+		_, stderr, code := h.waxctl("apply", "-f", manifest)
+		if code == 0 || !strings.Contains(stderr, name) || !strings.Contains(stderr, "waxctl import pfx") {
+			h.t.Errorf("waxctl apply of a profile with a key in %s ended with %d and said: %s", name, code, stderr)
+		}
+		if after := count(h.proxy.taken(h.t), "POST", "/api/v1/apply", "request", ""); after != before {
+			h.t.Errorf("waxctl sent a profile with a key in %s to the server", name)
+		}
+		_, err := h.client.Apply(h.t.Context(), []profiles.Object{{APIVersion: profiles.APIVersion, Kind: profiles.KindCustom, Name: "keys",
+			Spec: &profiles.Custom{Platforms: []profiles.Platform{"ios"}, Content: content}}}, false)
+		if err == nil || !strings.Contains(err.Error(), name) || !strings.Contains(err.Error(), "waxctl import pfx") {
+			h.t.Errorf("the server's answer to a profile with a key in %s: %v", name, err)
+		}
+	}
+}
+
+func mobileconfig(kind, payload string) []byte {
+	return []byte(`<?xml version="1.0" encoding="UTF-8"?>
+<!DOCTYPE plist PUBLIC "-//Apple//DTD PLIST 1.0//EN" "http://www.apple.com/DTDs/PropertyList-1.0.dtd">
+<plist version="1.0"><dict>
+<key>PayloadType</key><string>Configuration</string><key>PayloadVersion</key><integer>1</integer>
+<key>PayloadIdentifier</key><string>test.corp.keys</string><key>PayloadUUID</key><string>0E0C7F1A-6B8E-4C57-9B1E-0B6B5F2C1D12</string>
+<key>PayloadContent</key><array><dict>
+<key>PayloadType</key><string>` + kind + `</string><key>PayloadVersion</key><integer>1</integer>
+<key>PayloadIdentifier</key><string>test.corp.keys.one</string><key>PayloadUUID</key><string>1E0C7F1A-6B8E-4C57-9B1E-0B6B5F2C1D13</string>
+` + payload + `
+</dict></array></dict></plist>
+`)
+}
