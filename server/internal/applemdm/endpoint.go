@@ -103,18 +103,9 @@ const noConnector = "no connector has registered with this server yet, and only 
 
 // verifyChain checks that a certificate is a device certificate of ours that is valid now.
 func (e *Endpoint) verifyChain(ctx context.Context, cert *x509.Certificate) error {
-	ca, err := e.cfg.Authority.DeviceCA(ctx)
+	err := e.cfg.Authority.Verify(ctx, cert, e.cfg.Clock())
 	if errors.Is(err, model.ErrNotFound) {
 		return web.Hide(http.StatusServiceUnavailable, noConnector, err)
 	}
-	if err != nil {
-		return err
-	}
-	roots := x509.NewCertPool()
-	roots.AddCert(ca)
-	_, err = cert.Verify(x509.VerifyOptions{Roots: roots, CurrentTime: e.cfg.Clock(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
-	if err != nil {
-		return &identity.Refusal{Reason: "the certificate is not a valid device certificate of this server: " + err.Error()}
-	}
-	return nil
+	return err
 }

@@ -61,9 +61,6 @@ func New(c Config) *Service {
 	return &Service{c: c}
 }
 
-// touchEvery is how exact it need be when a device was seen.
-const touchEvery = time.Minute
-
 // saveTries bounds how often a decision is made again because the enrolment changed in between.
 const saveTries = 8
 
@@ -94,9 +91,6 @@ func (s *Service) settled(ctx context.Context, enr model.Enrolment, r reconcile.
 	}
 	if generation != enr.SettledGeneration {
 		return false, nil
-	}
-	if now.Sub(enr.LastSeen) < touchEvery {
-		return true, nil // Touch would find the same
 	}
 	return true, s.touch(ctx, enr.ID, now)
 }

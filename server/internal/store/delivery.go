@@ -258,18 +258,21 @@ func (t *tx) generation() (int64, error) {
 func (db *DB) Touch(ctx context.Context, enrolmentID string, at time.Time) error {
 	due := false
 	err := db.look(ctx, "noting that a device was seen", func(t *tx) error {
-		seen, err := one[time.Time](t, `SELECT last_seen FROM enrolments WHERE id = $1`, enrolmentID)
-		if err != nil {
-			return err
-		}
-		pushed, err := one[time.Time](t, `SELECT pushed_at FROM enrolments WHERE id = $1`, enrolmentID)
-		due = at.Sub(seen) >= touchEvery || (seen.Before(pushed) && !at.Before(pushed))
+		v, err := find(t, visits(), `WHERE id = $1`, enrolmentID)
+		due = at.Sub(v.seen) >= touchEvery || (v.seen.Before(v.pushed) && !at.Before(v.pushed))
 		return err
 	})
 	if err != nil || !due {
 		return err
 	}
 	return db.write(ctx, "noting that a device was seen", func(t *tx) error { return t.seen(enrolmentID, at) })
+}
+
+// visit is when a device was seen and when it was woken.
+type visit struct{ seen, pushed time.Time }
+
+func visits() table[visit] {
+	return table[visit]{"enrolments", func(v *visit) row { return row{{"last_seen", &v.seen}, {"pushed_at", &v.pushed}} }}
 }
 
 // EnrolmentOfDevice implements delivery.Store.

@@ -30,6 +30,7 @@ type Store interface {
 	connectorapi.Store
 	admin.Store
 	push.Store
+	DeviceAuthority(ctx context.Context) (deviceCA, raCertificate []byte, err error)
 }
 
 // Open gives a fresh, empty store that is closed when the test ends.

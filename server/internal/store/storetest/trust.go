@@ -50,6 +50,7 @@ func publishes(_ *testing.T, f *fixture) {
 	if none.DeviceCA != nil || none.CAs != nil || none.KeySet != nil || none.RACertificate != nil {
 		f.Fatalf("trust before the first publish: %+v", none)
 	}
+	f.deviceAuthority("", "")
 	c := f.connector("m1")
 	p := link.PublishRequest{DeviceCA: []byte("device ca"), CAs: []link.CA{{Name: "softca", Kind: "softca", Certificate: []byte("ca")}},
 		KeySet: keySet(1, member("m1")), RACertificate: []byte("ra")}
@@ -62,6 +63,7 @@ func publishes(_ *testing.T, f *fixture) {
 	equal(f, "device CA", string(trust.DeviceCA), "device ca")
 	equal(f, "RA", string(trust.RACertificate), "ra")
 	same(f, "CAs", trust.CAs, p.CAs)
+	f.deviceAuthority("device ca", "ra")
 	same(f, "key set", trust.KeySet, p.KeySet)
 	f.publish(c, link.PublishRequest{})
 	same(f, "nothing said, nothing changed", get(f.Trust(f.ctx))(f), trust)
@@ -147,5 +149,14 @@ func settings(_ *testing.T, f *fixture) {
 	for _, v := range []string{`"a"`, `{ "b": [1, 2] }`} {
 		f.ok(f.SetSetting(f.ctx, "topic", json.RawMessage(v)))
 		equal(f, "value", string(get(f.Setting(f.ctx, "topic"))(f)), v)
+	}
+}
+
+// deviceAuthority compares the part of Trust that has a method of its own.
+func (f *fixture) deviceAuthority(wantCA, wantRA string) {
+	f.Helper()
+	ca, ra, err := f.Store.DeviceAuthority(f.ctx)
+	if err != nil || string(ca) != wantCA || string(ra) != wantRA {
+		f.Fatalf("device authority %q, %q, %v", ca, ra, err)
 	}
 }
