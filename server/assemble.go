@@ -63,6 +63,9 @@ func assemble(ctx context.Context, c Config, db *store.DB, bound string) (*serve
 	if err := s.loadPush(); err != nil {
 		return nil, err
 	}
+	if err := s.settleTopic(ctx); err != nil {
+		return nil, err
+	}
 	token, err := s.adminToken()
 	if err != nil {
 		return nil, err
@@ -146,6 +149,18 @@ func (s *server) loadPush() error {
 	}
 	s.sender, s.pushTopic = client, client.Topic()
 	return nil
+}
+
+// settleTopic finds the devices that the push certificate of now can never wake, since they enrolled with another topic.
+func (s *server) settleTopic(ctx context.Context) error {
+	if s.pushTopic == "" {
+		return nil
+	}
+	n, err := s.db.SettleTopic(ctx, s.pushTopic)
+	if n > 0 {
+		s.Logger.Warn("devices enrolled with another push topic and must enrol again", "reason", "MustReenroll", "enrolments", n, "topic", s.pushTopic)
+	}
+	return err
 }
 
 // rootsOf reads a file of CA certificates; nil means the system's.

@@ -56,6 +56,10 @@ func (s *server) ready(w http.ResponseWriter, r *http.Request) error {
 		out.Notes = append(out.Notes, check{Name: "push", Reason: platforms.ReasonNoPushCertificate,
 			Detail: "set --apns-cert and --apns-key: clients that poll work without, a real device is never woken"})
 	}
+	if n, err := s.db.MustReenroll(r.Context()); err == nil && n > 0 {
+		out.Notes = append(out.Notes, check{Name: "reenroll", Reason: platforms.ReasonMustReenroll,
+			Detail: fmt.Sprintf("%d devices enrolled before the push certificate of now was set and are never woken: enrol them again with new links", n)})
+	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
 	if !out.Ready {

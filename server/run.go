@@ -119,6 +119,7 @@ func (s *server) serve(ctx context.Context, l *listeners) error {
 		group.Go(func() error { return serveOn(servers[i], sockets[i]) })
 	}
 	group.Go(func() error { return s.push.Run(ctx) })
+	group.Go(func() error { return s.sweep(ctx) })
 	group.Go(func() error {
 		<-ctx.Done()
 		s.connectors.Stop()

@@ -38,17 +38,14 @@ func (s *server) wire(token string) error {
 	s.identity = identity.New(identity.Config{Store: s.db, Jobs: s.db, Clock: s.Clock, Rand: s.Rand})
 	s.push = push.New(push.Config{Store: s.db, Sender: s.sender, Logger: s.Logger, Clock: s.Clock, Observe: s.metrics.pushed})
 	s.connectors = connectorapi.New(connectorapi.Config{Store: s.db, RAKey: s.raKey, Lease: s.Settings.JobLease, PKIURL: s.pkiURL(), CheckRendered: checkRendered,
-		Stored: func() { s.identity.Kick(); s.push.Kick() }, Clock: s.Clock, Rand: s.Rand, Logger: s.Logger})
-	authority := identity.NewAuthority(func(ctx context.Context) ([]byte, []byte, error) {
-		t, err := s.db.Trust(ctx)
-		return t.DeviceCA, t.RACertificate, err
-	})
+		Refusals: refusals, Stored: func() { s.identity.Kick(); s.push.Kick() }, Clock: s.Clock, Rand: s.Rand, Logger: s.Logger})
+	authority := identity.NewAuthority(s.db.DeviceAuthority)
 	s.connectors.Routes(s.router)
 	s.apple(authority, refusals).Routes(s.router)
 	scep.New(scep.Config{Identity: s.identity, Authority: authority, RAKey: s.raKey, Refusals: refusals,
 		Kick: s.connectors.Notify, Logger: s.Logger}).Routes(s.router)
 	s.health()
-	return s.admin(token).Register(s.router)
+	return s.admin(token, refusals).Register(s.router)
 }
 
 // pkiURL is where revocation lists will be found: plain http, so that checking one never needs another certificate (RFC 5280,
@@ -70,11 +67,11 @@ func (s *server) kick() {
 	s.push.Kick()
 }
 
-func (s *server) admin(token string) *admin.Service {
+func (s *server) admin(token string, refusals *web.Refusals) *admin.Service {
 	return admin.New(admin.Config{Store: s.db, Links: links{s}, Connectors: s.connectors,
 		CheckCustom: func(content []byte) error { return apple.CheckCustom(content, s.fixed.Namespace) },
 		Preview:     s.preview,
-		PushTopic:   s.pushTopic, ConnectorSilence: s.Settings.ConnectorSilence, Wake: s.kick, Token: token, Version: s.Version, Clock: s.Clock, Logger: s.Logger})
+		PushTopic:   s.pushTopic, ConnectorSilence: s.Settings.ConnectorSilence, Wake: s.kick, Token: token, Version: s.Version, Refusals: refusals, Clock: s.Clock, Logger: s.Logger})
 }
 
 func (s *server) apple(authority *identity.Authority, refusals *web.Refusals) *applemdm.Endpoint {

@@ -63,6 +63,8 @@ type Config struct {
 	Preview func(ctx context.Context, enrolmentID string) ([]model.DocumentState, error)
 	// Wake has the push worker look for work after a change; it does not block. May be nil.
 	Wake func()
+	// Refusals audits what strangers are refused, bounded; may be nil.
+	Refusals *web.Refusals
 	// Token is the admin's bearer token.
 	Token   string
 	Version string
@@ -131,7 +133,9 @@ func (s *Service) authorise(ctx huma.Context, next func(huma.Context)) {
 		return
 	}
 	_, w := humamux.Unwrap(ctx)
-	s.refused(ctx.Context(), "admin.authorise", ctx.Operation().OperationID, "admin token missing or wrong")
+	if s.Refusals != nil {
+		s.Refusals.Note(ctx.Context(), actor, "admin.authorise", ctx.Operation().OperationID, "admin token missing or wrong", nil)
+	}
 	w.Header().Set("WWW-Authenticate", `Bearer realm="waxseal admin"`)
 	web.Render(w, web.Errorf(http.StatusUnauthorized, "the admin token is missing or wrong; send the content of the server's admin-token file as a bearer token"), false)
 }

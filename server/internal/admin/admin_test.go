@@ -77,7 +77,7 @@ func newBench(t *testing.T) *bench {
 			}
 			return nil
 		},
-		Wake: func() { b.woken++ }, Clock: func() time.Time { return b.now }})
+		Wake: func() { b.woken++ }, Refusals: web.NewRefusals(db, nil, testpki.Now), Clock: func() time.Time { return b.now }})
 	r := web.New(web.Config{})
 	if err := s.Register(r); err != nil {
 		t.Fatal(err)

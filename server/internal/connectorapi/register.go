@@ -75,8 +75,8 @@ func (s *Service) refuseToken(r *http.Request, in link.RegisterRequest, err erro
 	default:
 		return err
 	}
-	e := s.entry("connector", "connector.register", "member "+in.Member.ID, map[string]string{"reason": why})
-	e.Outcome = "refused"
-	s.audit(r.Context(), e)
+	if s.cfg.Refusals != nil {
+		s.cfg.Refusals.Note(r.Context(), "connector", "connector.register", "member "+in.Member.ID, why, nil)
+	}
 	return web.Hide(http.StatusForbidden, why+"; make a new one with waxctl connector token", err)
 }

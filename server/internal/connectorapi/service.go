@@ -27,6 +27,7 @@ import (
 	"github.com/waxseal/waxseal/internal/link"
 	"github.com/waxseal/waxseal/platforms"
 	"github.com/waxseal/waxseal/server/internal/model"
+	"github.com/waxseal/waxseal/server/internal/web"
 )
 
 const (
@@ -59,10 +60,12 @@ type Config struct {
 	CheckRendered func(doc platforms.Document, payload []byte) error
 	// Stored is told of each answer that was stored, after the commit: identity waiters and the push worker look for work.
 	Stored func()
-	Clock  func() time.Time
-	Rand   io.Reader
-	After  func(time.Duration) <-chan time.Time
-	Logger *slog.Logger
+	// Refusals audits what strangers are refused, bounded; may be nil.
+	Refusals *web.Refusals
+	Clock    func() time.Time
+	Rand     io.Reader
+	After    func(time.Duration) <-chan time.Time
+	Logger   *slog.Logger
 }
 
 // Service answers connectors. It is safe for concurrent use and keeps nothing that another node would need.

@@ -191,6 +191,8 @@ func (s *Service) look(ctx context.Context, c model.Challenge) (model.Challenge,
 		return now, ErrPending
 	case err != nil:
 		return now, fmt.Errorf("reading the identity job: %w", err)
+	case job.State == model.JobObsolete:
+		return now, refuse("a later request by the same enrolment link took the place of this one")
 	case job.State == model.JobFailed:
 		return now, refuse("the connector refused the request: %s", job.Error)
 	}

@@ -65,7 +65,7 @@ type Device struct {
 	SerialNumber string
 	IMEI         string
 	State        DeviceState
-	Removal      Removal // set when State is left
+	Removal      Removal // set when State is left, and unconfirmed when one that should leave is silent
 	CreatedAt    time.Time
 	StateAt      time.Time
 	LastSeen     time.Time

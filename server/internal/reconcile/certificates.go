@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/waxseal/waxseal/internal/link"
 	"github.com/waxseal/waxseal/profiles"
@@ -28,9 +29,13 @@ func (w *work) requestCertificates() {
 	}
 }
 
-// ask adds a job unless it is known: an open one is under way, a failed one stays failed until an admin says sync.
+// askAgain is when a job that a connector refused for good is tried once more by itself: a CA or a key may be back.
+const askAgain = 6 * time.Hour
+
+// ask adds a job unless it is known: an open one is under way, a failed one waits for askAgain or an admin's sync.
 func (w *work) ask(j model.Job) {
-	if _, known := w.in.Snapshot.Jobs[j.Key]; !known {
+	old, known := w.in.Snapshot.Jobs[j.Key]
+	if !known || (old.State == model.JobFailed && !w.now.Before(old.UpdatedAt.Add(askAgain))) {
 		w.out.Jobs = append(w.out.Jobs, j)
 	}
 }

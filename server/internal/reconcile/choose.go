@@ -172,6 +172,11 @@ func (w *work) nextLook() time.Time {
 			earlier(w.now.Add(w.in.Settings.ConnectorSilence))
 		}
 	}
+	for _, j := range w.in.Snapshot.Jobs {
+		if j.State == model.JobFailed {
+			earlier(j.UpdatedAt.Add(askAgain))
+		}
+	}
 	for _, o := range w.applying {
 		if p, ok := o.Spec.(*profiles.PKCSCertificate); ok {
 			if c, has := w.issued()[o.Name]; has {

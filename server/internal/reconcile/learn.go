@@ -175,7 +175,7 @@ func (w *work) facts() {
 
 // left ends the enrolment after the device said that it obeyed.
 func (w *work) left(how model.Removal) {
-	if w.device.Removal == "" {
+	if w.device.Removal == "" || w.device.Removal == model.RemovalUnconfirmed {
 		w.device.Removal = how
 	}
 	w.leftBy = profiles.EventRetire

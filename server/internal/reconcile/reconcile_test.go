@@ -255,7 +255,7 @@ func TestReasonsOfAConnectorThatIsDownOrRefuses(t *testing.T) {
 	w.want("history", model.DocumentWaiting, platforms.ReasonConnectorDown)
 	w.s.ConnectorSeen = w.now
 	for k, j := range w.jobs {
-		j.State, j.Error = model.JobFailed, "no such template"
+		j.State, j.Error, j.UpdatedAt = model.JobFailed, "no such template", w.now
 		w.jobs[k] = j
 	}
 	w.s.Enrolment.Dirty = true
@@ -264,6 +264,18 @@ func TestReasonsOfAConnectorThatIsDownOrRefuses(t *testing.T) {
 	w.want("mail.m", model.DocumentWaiting, platforms.ReasonIssueRefused)
 	if d := w.doc("mail.m"); d.Detail != "no such template" {
 		t.Errorf("detail %q", d.Detail)
+	}
+	// It goes out by itself later: the device is looked at again, and the refused jobs are asked again.
+	if at := w.s.Enrolment.InventoryAt; at.After(w.now.Add(6 * time.Hour)) {
+		t.Errorf("looked at again only at %s", at)
+	}
+	w.now = w.now.Add(6 * time.Hour)
+	w.s.ConnectorSeen = w.now
+	w.session()
+	for k, j := range w.jobs {
+		if j.State == model.JobFailed {
+			t.Errorf("job %s was not asked again", k)
+		}
 	}
 }
 

@@ -146,6 +146,8 @@ func (db *DB) MarkDirty(ctx context.Context, deviceID string, now time.Time, aud
 			`UPDATE enrolments SET dirty = TRUE, version = version + 1, inventory_at = $1 WHERE device_id = $2 AND state = 'active'`,
 			`UPDATE documents SET attempts = 0, retry_at = $1, updated_at = $1 WHERE status = 'failed' AND enrolment_id` + ofDevice,
 			`UPDATE jobs SET state = 'open', run_at = $1, updated_at = $1 WHERE (state = 'failed' OR (state = 'open' AND run_at > $1)) AND enrolment_id` + ofDevice,
+			`UPDATE jobs SET state = 'open', run_at = $1, updated_at = $1 WHERE kind = 'revoke' AND state = 'failed'
+				AND job_key IN (SELECT 'revoke:' || sha256 FROM certificates WHERE device_id = $2 AND status = 'revoking')`,
 		} {
 			if err := t.do(statement, now, deviceID); err != nil {
 				return err

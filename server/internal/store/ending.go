@@ -41,7 +41,19 @@ func (t *tx) endEnrolment(e model.Enrolment, event profiles.Event, now time.Time
 
 // endCertificates revokes the issued certificates whose profile says so and notes that the others are gone.
 func (t *tx) endCertificates(e model.Enrolment, event profiles.Event, now time.Time) error {
-	living, err := list(t, certificates(), `WHERE enrolment_id = $1 AND status IN ('current', 'superseded') ORDER BY sha256`, e.ID)
+	return t.endThose(e, "", event, now)
+}
+
+// endIssued is endCertificates without the device's own, by which it can still be spoken to; the sealed keys go.
+func (t *tx) endIssued(e model.Enrolment, event profiles.Event, now time.Time) error {
+	if err := t.endThose(e, ` AND kind = 'issued'`, event, now); err != nil {
+		return err
+	}
+	return t.do(`DELETE FROM records WHERE enrolment_id = $1 AND kind = 'issued'`, e.ID)
+}
+
+func (t *tx) endThose(e model.Enrolment, which string, event profiles.Event, now time.Time) error {
+	living, err := list(t, certificates(), `WHERE enrolment_id = $1 AND status IN ('current', 'superseded')`+which+` ORDER BY sha256`, e.ID)
 	if err != nil {
 		return err
 	}

@@ -63,6 +63,9 @@ func (db *DB) Redeem(ctx context.Context, challengeHash, keySHA256 string, job m
 		if now.After(c.ExpiresAt) {
 			return fmt.Errorf("challenge: %w", model.ErrExpired)
 		}
+		if err := t.overtake(c); err != nil {
+			return err
+		}
 		if c.JobID, err = t.createJob(job); err != nil {
 			return err
 		}
@@ -70,6 +73,12 @@ func (db *DB) Redeem(ctx context.Context, challengeHash, keySHA256 string, job m
 		return t.do(`UPDATE challenges SET key_sha256 = $1, job_id = $2 WHERE hash = $3`, keySHA256, c.JobID, challengeHash)
 	})
 	return c, err
+}
+
+// overtake takes back the requests of the same link that no connector has begun: who downloaded the profile again gave the
+// former one up, and its certificate must not spend the link.
+func (t *tx) overtake(c model.Challenge) error {
+	return t.obsolete(`kind = 'identity' AND state = 'open' AND id IN (SELECT job_id FROM challenges WHERE link_id = $1 AND job_id <> '')`, c.LinkID)
 }
 
 // linkUsable refuses a link that another challenge has spent, and for a new key one that is too old.
@@ -240,7 +249,7 @@ func (t *tx) checkOut(e model.Enrolment, removal model.Removal, event profiles.E
 	case model.DeviceWiping:
 		event = profiles.EventWipe
 	}
-	if d.Removal != "" {
+	if d.Removal != "" && d.Removal != model.RemovalUnconfirmed { // silence is what we knew less by
 		removal = d.Removal
 	}
 	if err := t.endEnrolment(e, event, now); err != nil || d.ID == "" {

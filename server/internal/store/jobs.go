@@ -25,6 +25,9 @@ func (t *tx) createJob(j model.Job) (string, error) {
 		j.ID = t.db.newID()
 	}
 	j.State, j.LeasedBy, j.LeaseUntil = model.JobOpen, "", time.Time{}
+	if j.CreatedAt.IsZero() {
+		j.CreatedAt = j.RunAt
+	}
 	if j.UpdatedAt.IsZero() {
 		j.UpdatedAt = j.CreatedAt
 	}

@@ -265,6 +265,9 @@ func (t *tx) deleteUser(_ profiles.Kind, upn string) error {
 			return fmt.Errorf("the user still has %d %s: %w", n, check.what, model.ErrConflict)
 		}
 	}
+	if err := t.obsolete(`user_id = $1 AND kind <> 'revoke' AND state IN ('open', 'leased', 'failed')`, u.ID); err != nil {
+		return err
+	}
 	for _, statement := range []string{`DELETE FROM challenges WHERE user_id = $1`, `DELETE FROM links WHERE user_id = $1`, `DELETE FROM users WHERE id = $1`} {
 		if err := t.do(statement, u.ID); err != nil {
 			return err

@@ -62,3 +62,33 @@ func (db *DB) PushFailed(ctx context.Context, enrolmentID string, reason string,
 		return must(t.run(`UPDATE enrolments SET push_failed_at = $1, push_failure = $2 WHERE id = $3`, now, reason, enrolmentID))
 	})
 }
+
+// SettleTopic marks the enrolments that can never be woken with the push certificate of this topic, and frees the others:
+// a device keeps the topic that it enrolled with. It gives how many are marked.
+func (db *DB) SettleTopic(ctx context.Context, topic string) (marked int64, err error) {
+	err = db.write(ctx, "comparing the push topics of enrolments", func(t *tx) error {
+		for _, must := range []bool{true, false} {
+			differs := map[bool]string{true: "<>", false: "="}[must]
+			if err := t.do(`UPDATE enrolments SET must_reenroll = $1, version = version + 1
+				WHERE state <> 'ended' AND push_topic <> '' AND push_topic `+differs+` $2 AND must_reenroll <> $1`, must, topic); err != nil {
+				return err
+			}
+		}
+		marked, err = t.mustReenroll()
+		return err
+	})
+	return marked, err
+}
+
+// MustReenroll counts the enrolments that can never be woken.
+func (db *DB) MustReenroll(ctx context.Context) (n int64, err error) {
+	err = db.read(ctx, "counting enrolments", func(t *tx) error {
+		n, err = t.mustReenroll()
+		return err
+	})
+	return n, err
+}
+
+func (t *tx) mustReenroll() (int64, error) {
+	return one[int64](t, `SELECT count(*) FROM enrolments WHERE must_reenroll AND state <> 'ended'`)
+}

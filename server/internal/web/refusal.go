@@ -22,6 +22,9 @@ type Refusals struct {
 	limiter *Limiter
 }
 
+// maxReason bounds what a stranger can make us write.
+const maxReason = 500
+
 // NewRefusals makes one; a node needs one only.
 func NewRefusals(audit Auditor, logger *slog.Logger, clock func() time.Time) *Refusals {
 	if clock == nil {
@@ -38,6 +41,9 @@ func NewRefusals(audit Auditor, logger *slog.Logger, clock func() time.Time) *Re
 func (r *Refusals) Note(ctx context.Context, actor, action, object, reason string, detail map[string]string) {
 	if !r.limiter.Allow(Remote(ctx)) {
 		return
+	}
+	if r := []rune(reason); len(r) > maxReason { // names in foreign certificates may be long
+		reason = string(r[:maxReason]) + "…"
 	}
 	entry := model.AuditEntry{At: r.clock(), Actor: actor, Action: action, Object: object, Outcome: "refused",
 		Detail: map[string]string{"reason": reason, "remote": Remote(ctx).String(), "request": RequestID(ctx)}}

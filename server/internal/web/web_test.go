@@ -252,6 +252,14 @@ func TestRefusalsAreBounded(t *testing.T) {
 	}
 }
 
+func TestRefusalsAreShort(t *testing.T) {
+	a := &auditor{}
+	web.NewRefusals(a, nil, func() time.Time { return time.Unix(0, 0) }).Note(t.Context(), "", "", "", strings.Repeat("ü", 40_000), nil)
+	if got := []rune(a.entries[0].Detail["reason"]); len(got) != 501 {
+		t.Fatalf("%d characters", len(got))
+	}
+}
+
 func TestMount(t *testing.T) {
 	r := newRig(web.Config{})
 	r.Mount("/sub/", 4, http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {

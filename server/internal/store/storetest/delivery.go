@@ -17,7 +17,7 @@ func deliveryClasses() []class {
 	return []class{
 		{"decisions", decisions}, {"decisions/every-field", everyField}, {"decisions/conflict", conflicts}, {"decisions/what-conflicts", whatConflicts},
 		{"decisions/atomic", saveAtomic}, {"decisions/certificates", certificateChanges}, {"touch", touches}, {"push", pushes}, {"push/lost-token", pushLost},
-		{"push/back-off", pushBackOff}, {"push/talking", pushTalking}, {"push/by-time", pushByTime},
+		{"push/back-off", pushBackOff}, {"push/talking", pushTalking}, {"push/by-time", pushByTime}, {"push/topics", pushTopics},
 	}
 }
 

@@ -135,3 +135,17 @@ func pushByTime(_ *testing.T, f *fixture) {
 	f.now = f.now.Add(3 * time.Hour)
 	equal(f, "once more", len(f.due(9)), 1)
 }
+
+// pushTopics: a push certificate that comes later, or another one, leaves those behind that enrolled with another topic.
+func pushTopics(_ *testing.T, f *fixture) {
+	u, c := f.user("a@x.example"), f.connector("m1")
+	e, left := f.enrol(u, c, "A"), f.enrol(u, c, "B")
+	f.ok(f.CheckOut(f.ctx, left.ID, model.RemovalReported, string(profiles.EventUnenroll), f.now, f.audit("leave")))
+	equal(f, "other topic", get(f.SettleTopic(f.ctx, "other"))(f), int64(1))
+	equal(f, "marked", f.snapshot(e.ID).Enrolment.MustReenroll, true)
+	equal(f, "never woken", len(f.due(9)), 0)
+	equal(f, "again", get(f.SettleTopic(f.ctx, "other"))(f), int64(1))
+	equal(f, "counted", get(f.MustReenroll(f.ctx))(f), int64(1))
+	equal(f, "its own topic", get(f.SettleTopic(f.ctx, "topic"))(f), int64(0))
+	equal(f, "woken", len(f.due(9)), 1)
+}

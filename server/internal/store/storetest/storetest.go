@@ -21,6 +21,7 @@ import (
 	"github.com/waxseal/waxseal/server/internal/identity"
 	"github.com/waxseal/waxseal/server/internal/model"
 	"github.com/waxseal/waxseal/server/internal/push"
+	"github.com/waxseal/waxseal/server/internal/store"
 )
 
 // Store is every port at once.
@@ -31,6 +32,16 @@ type Store interface {
 	admin.Store
 	push.Store
 	DeviceAuthority(ctx context.Context) (deviceCA, raCertificate []byte, err error)
+	Keeper
+}
+
+// Keeper is what the process itself needs of the database.
+type Keeper interface {
+	// SettleTopic marks the enrolments that the push certificate of this topic can never wake, and gives their number.
+	SettleTopic(ctx context.Context, topic string) (int64, error)
+	MustReenroll(ctx context.Context) (int64, error)
+	// Sweep gives up waiting for silent devices and deletes what nobody will ask for any more.
+	Sweep(ctx context.Context, now time.Time, keep store.Retention) error
 }
 
 // Open gives a fresh, empty store that is closed when the test ends.
@@ -44,7 +55,7 @@ type class struct {
 
 // Run runs the whole suite.
 func Run(t *testing.T, open Open) {
-	for _, list := range [][]class{adminClasses(), identityClasses(), deliveryClasses(), jobClasses(), trustClasses(), concurrencyClasses()} {
+	for _, list := range [][]class{adminClasses(), identityClasses(), deliveryClasses(), jobClasses(), trustClasses(), sweepClasses(), concurrencyClasses()} {
 		for _, c := range list {
 			t.Run(c.name, func(t *testing.T) {
 				c.test(t, &fixture{T: t, Store: open(t), ctx: t.Context(), now: start()})
