@@ -13,7 +13,7 @@ import (
 // A command that the device refused with NotNow is not offered again before the next Idle (Apple: Handling NotNow Status
 // Responses). A command that was sent and never answered is offered again under its own UUID at the next Idle.
 func (w *work) choose() *Action {
-	if w.enrolment.State == model.EnrolmentEnded || w.device.State == model.DeviceLeft {
+	if w.enrolment.State == model.EnrolmentEnded || w.device.State == model.DeviceLeft || w.staysFor > 0 {
 		return nil
 	}
 	if w.device.State == model.DeviceWiping {
@@ -163,6 +163,9 @@ func (w *work) nextLook() time.Time {
 		if t.After(w.now) && (at.IsZero() || t.Before(at)) {
 			at = t
 		}
+	}
+	if w.staysFor > 0 {
+		earlier(w.now.Add(w.staysFor))
 	}
 	for _, d := range w.docs {
 		if d.Status == model.DocumentFailed || d.Status == model.DocumentRemoving {

@@ -120,15 +120,21 @@ func (w *work) failed(c *model.Command) {
 	case d != nil:
 		w.refused(d, kind)
 	case kind == ActionListDocuments:
-		w.inventory.ProfilesAt = w.now // nothing learned; asked again when due
+		w.inventory.Profiles, w.inventory.ProfilesAt = nil, w.now // nothing learned; asked again when due
 	case kind == ActionListCertificates:
-		w.inventory.CertificatesAt = w.now
+		w.inventory.Certificates, w.inventory.CertificatesAt = nil, w.now
 	case kind == ActionAskFacts:
 		w.inventory.FactsAt = w.now
 	case kind == ActionRemoveEnrolment && w.in.Report.Absent:
 		w.left(model.RemovalVerified)
+	case kind == ActionErase || kind == ActionRemoveEnrolment:
+		w.staysFor = endAgain // and not at once, or device and server would keep each other busy
+		w.audit("device.refused", w.device.ID, "refused", map[string]string{"command": string(kind), "error": w.in.Report.Error})
 	}
 }
+
+// endAgain is when a device that refused to be erased, or to drop its enrolment, is told again.
+const endAgain = time.Hour
 
 func (w *work) refused(d *model.DocumentState, kind ActionKind) {
 	d.Attempts++

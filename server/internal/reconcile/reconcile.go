@@ -134,6 +134,7 @@ type work struct {
 	// issueKeys are the keys of the issue jobs that the profiles want now, by profile name.
 	issueKeys map[string]string
 	leftBy    profiles.Event // set once the device has obeyed and left
+	staysFor  time.Duration  // set when it refused to leave just now
 	out       Decision
 }
 

@@ -5,9 +5,11 @@ import (
 	"github.com/waxseal/waxseal/server/internal/model"
 )
 
-// fresh tells whether both lists were read after the last change on the device.
+// fresh tells whether both lists were read after the last change on the device. One that the device refused to give is
+// nil and proves nothing.
 func (w *work) fresh() bool {
-	return !w.inventory.ProfilesAt.IsZero() && !w.inventory.CertificatesAt.IsZero()
+	i := w.inventory
+	return !i.ProfilesAt.IsZero() && !i.CertificatesAt.IsZero() && i.Profiles != nil && i.Certificates != nil
 }
 
 // verify compares what the device acknowledged with what its inventory shows.

@@ -118,7 +118,7 @@ func (db *DB) Authenticate(ctx context.Context, enrolmentID string, d model.Devi
 		case e.ExternalID != "" && e.ExternalID != d.ExternalID:
 			return fmt.Errorf("the enrolment is bound to another device: %w", model.ErrConflict)
 		case e.ExternalID != "":
-			err = t.updateFacts(e.DeviceID, d)
+			err = t.authenticateAgain(e, d)
 		default:
 			e, err = t.bindDevice(e, d, audit.At)
 		}
@@ -128,6 +128,18 @@ func (db *DB) Authenticate(ctx context.Context, enrolmentID string, d model.Devi
 		return t.audit(audit)
 	})
 	return e, err
+}
+
+// authenticateAgain: the device begins anew, by the enrolment that it has (a restored backup, or an answer that was lost).
+// What it holds must be asked before anything counts.
+func (t *tx) authenticateAgain(e model.Enrolment, d model.Device) error {
+	if err := t.do(`DELETE FROM inventories WHERE enrolment_id = $1`, e.ID); err != nil {
+		return err
+	}
+	if err := t.dirtyEnrolment(e.ID); err != nil {
+		return err
+	}
+	return t.updateFacts(e.DeviceID, d)
 }
 
 // updateFacts stores what a device says of itself; what it leaves out stays.

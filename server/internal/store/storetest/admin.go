@@ -8,6 +8,7 @@ import (
 
 	"testing"
 
+	"github.com/waxseal/waxseal/internal/link"
 	"github.com/waxseal/waxseal/profiles"
 	"github.com/waxseal/waxseal/server/internal/admin"
 	"github.com/waxseal/waxseal/server/internal/delivery"
@@ -223,6 +224,14 @@ func markDirty(_ *testing.T, f *fixture) {
 	equal(f, "retry", s.Documents[0].RetryAt, f.now)
 	equal(f, "job", f.job("j1").State, model.JobOpen)
 	equal(f, "claimed again", f.claim(c).ID, "j1")
+	// A revocation that the CA refused belongs to no enrolment any more, but to the device.
+	f.issue(e, c, profiles.EventUnenroll)
+	f.ok(f.CheckOut(f.ctx, e.ID, model.RemovalReported, string(profiles.EventUnenroll), f.now, f.audit("leave")))
+	failed = f.completion(f.claim(c))
+	failed.Failure = &connectorFailure{Message: "refused", Final: true}
+	f.ok(f.Complete(f.ctx, failed))
+	f.ok(f.MarkDirty(f.ctx, e.DeviceID, f.now, f.audit("device.sync")))
+	equal(f, "revoked again", f.claim(c).Kind, link.JobRevoke)
 	f.is(f.MarkDirty(f.ctx, "none", f.now, f.audit("device.sync")), model.ErrNotFound)
 }
 

@@ -129,10 +129,13 @@ func authenticates(_ *testing.T, f *fixture) {
 	equal(f, "platform", device.Platform, profiles.IOS)
 	equal(f, "device state", device.State, model.DeviceEnrolled)
 
+	f.decide(e.ID, func(dec *delivery.Decision, _ delivery.Snapshot) { dec.Inventory = &model.Inventory{ProfilesAt: f.now} })
 	d.ID, d.OSVersion, d.Name = "device-2", "18.2", ""
 	get(f.Authenticate(f.ctx, e.ID, d, f.audit("device.enrol")))(f)
 	device = get(f.DeviceByID(f.ctx, "device-1"))(f)
 	equal(f, "facts", device.Name+" "+device.OSVersion, "phone 18.2")
+	equal(f, "its inventory must be asked again", f.snapshot(e.ID).Inventory.ProfilesAt.IsZero(), true)
+	equal(f, "dirty", f.snapshot(e.ID).Enrolment.Dirty, true)
 	d.ExternalID = "ANOTHER"
 	_, err := f.Authenticate(f.ctx, e.ID, d, f.audit("device.enrol"))
 	f.is(err, model.ErrConflict)
