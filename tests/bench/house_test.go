@@ -88,7 +88,8 @@ func (h *house) start(name string, env []string, args ...string) *exec.Cmd {
 	h.b.Cleanup(func() {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
 		err := cmd.Wait()
-		if log.Close(); err != nil {
+		_ = log.Close()
+		if err != nil {
 			h.b.Errorf("%s: %v", name, err)
 		}
 	})
@@ -179,7 +180,7 @@ func (h *house) enrol(ctx context.Context) (*device, error) {
 func (d *device) settle(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	pause := time.NewTicker(5 * time.Millisecond) // a connector is at work meanwhile
+	pause := time.NewTicker(25 * time.Millisecond) // a connector is at work meanwhile
 	defer pause.Stop()
 	for {
 		r, err := d.Poll(ctx)
@@ -238,7 +239,7 @@ func (h *house) answered(b *testing.B) int {
 
 func (h *house) waitForAnswers(b *testing.B, want int) {
 	b.Helper()
-	pause := time.NewTicker(10 * time.Millisecond)
+	pause := time.NewTicker(20 * time.Millisecond)
 	defer pause.Stop()
 	for deadline := time.Now().Add(patience); h.answered(b) < want; <-pause.C {
 		if time.Now().After(deadline) {
