@@ -189,6 +189,12 @@ func (c *cli) profiles() *cobra.Command {
 			return nil
 		},
 	})
+	cmd.AddCommand(&cobra.Command{
+		Use: "remove IDENTIFIER --state DIR", Short: "Remove a profile by hand, as the user can", Args: cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			return c.with(apple.Config{}, func(d *apple.Device) error { return d.RemoveFile(args[0]) })
+		},
+	})
 	var out string
 	export := &cobra.Command{
 		Use: "export --out DIR --state DIR", Short: "Write the installed profiles, opened, as XML property lists", Args: cobra.NoArgs,
