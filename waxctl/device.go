@@ -40,6 +40,9 @@ func (p *program) enrollCommand() *cobra.Command {
 	return cmd
 }
 
+// deviceLeft is the state in which nothing can be asked of a device any more.
+const deviceLeft = "left"
+
 func (p *program) deviceCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "device", Short: "act on one device"}
 	verbs := []struct {
@@ -59,6 +62,10 @@ func (p *program) deviceCommand() *cobra.Command {
 				d, err := v.act(c)(ctx, args[0])
 				if err != nil {
 					return err
+				}
+				if d.State == deviceLeft {
+					p.say("device %s of %s has left already; there is nothing to do", d.ID, d.User)
+					return nil
 				}
 				p.say("device %s of %s is %s; "+v.done, d.ID, d.User, d.State, d.ID)
 				return nil
