@@ -272,7 +272,7 @@ func TestWorkerPace(t *testing.T) {
 	r.ticks <- time.Time{}
 	<-store.asked
 	r.stop()
-	want := push.Pace{MinGap: 5 * time.Second, Repeat: 2 * time.Minute, MaxGap: 24 * time.Hour, NotNowAfter: 2 * time.Minute, NotNowMost: time.Hour}
+	want := push.Pace{MinGap: 2 * time.Second, Repeat: 2 * time.Minute, MaxGap: 24 * time.Hour, NotNowAfter: 2 * time.Minute, NotNowMost: time.Hour}
 	if !slices.Equal(store.paces, []push.Pace{want, want}) {
 		t.Fatalf("paces %v, want %v twice", store.paces, want)
 	}
@@ -284,6 +284,8 @@ func TestWorkerNotesGoneTokensOnly(t *testing.T) {
 		"busy": &push.Error{Status: 429, Reason: "TooManyRequests"}, "net": errors.New("refused")}}
 	r := start(t, store, s)
 	r.Kick()
+	<-store.asked
+	r.ticks <- time.Time{} // taken once the first round is over
 	<-store.asked
 	r.stop()
 	if !slices.Equal(store.failed, []string{"gone Unregistered"}) {

@@ -24,7 +24,7 @@ type Config struct {
 	PerSecond int
 	// Interval is how often work is looked for without a kick [2 s].
 	Interval time.Duration
-	// Pace of each enrolment [5 s, 2 min, 24 h, 2 min, 1 h].
+	// Pace of each enrolment [2 s, 2 min, 24 h, 2 min, 1 h].
 	Pace Pace
 	// Ticks and Pause stand for time in tests.
 	Ticks func(time.Duration) (ticks <-chan time.Time, stop func())
@@ -49,7 +49,7 @@ type Worker struct {
 func New(cfg Config) *Worker {
 	cfg.PerSecond = orDefault(cfg.PerSecond, 50)
 	cfg.Interval = orDefault(cfg.Interval, 2*time.Second)
-	cfg.Pace.MinGap = orDefault(cfg.Pace.MinGap, 5*time.Second)
+	cfg.Pace.MinGap = orDefault(cfg.Pace.MinGap, 2*time.Second)
 	cfg.Pace.Repeat = orDefault(cfg.Pace.Repeat, 2*time.Minute)
 	cfg.Pace.MaxGap = orDefault(cfg.Pace.MaxGap, 24*time.Hour)
 	cfg.Pace.NotNowAfter = orDefault(cfg.Pace.NotNowAfter, 2*time.Minute)
