@@ -119,6 +119,9 @@ func TestOnPostgreSQL(t *testing.T) {
 // play runs scripts; urls are the databases of those that do not use SQLite.
 func play(t *testing.T, p testscript.Params, urls map[string]string) {
 	t.Helper()
+	if _, err := exec.LookPath("openssl"); err != nil && os.Getenv("WAXSEAL_TEST_STRICT") == "1" {
+		t.Fatal("openssl is needed: install it")
+	}
 	bin := programs.folder(t)
 	p.Cmds = commands
 	p.RequireUniqueNames = true
