@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -177,14 +178,14 @@ func (c *cli) apns() *cobra.Command {
 func (c *cli) profiles() *cobra.Command {
 	cmd := &cobra.Command{Use: "profiles", Short: "Installed configuration profiles"}
 	cmd.AddCommand(&cobra.Command{
-		Use: "list --state DIR", Short: "List the installed profiles", Args: cobra.NoArgs,
+		Use: "list --state DIR", Short: "List the installed profiles and who signed them", Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			d, err := c.view()
 			if err != nil {
 				return err
 			}
 			for _, p := range d.Profiles() {
-				fmt.Fprintf(c.Out, "%s\t%s\t%s\n", p.Identifier, p.UUID, p.Name)
+				fmt.Fprintf(c.Out, "%s\t%s\t%s\t%s\n", p.Identifier, p.UUID, p.Name, strings.Join(p.Signers, "; "))
 			}
 			return nil
 		},
