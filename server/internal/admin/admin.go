@@ -101,6 +101,7 @@ func (s *Service) Register(r *web.Router) error {
 	// The document is made once, below; huma's own would be made by the first of several concurrent requests.
 	config.OpenAPIPath, config.DocsPath, config.SchemasPath = "", "", ""
 	config.CreateHooks = nil
+	config.Transformers = []huma.Transformer{withoutValues}
 	config.Components.SecuritySchemes = map[string]*huma.SecurityScheme{"adminToken": {Type: "http", Scheme: "bearer"}}
 	config.Security = []map[string][]string{{"adminToken": {}}}
 	h := humamux.New(r.Mux(), config)
@@ -116,6 +117,17 @@ func (s *Service) Register(r *web.Router) error {
 	}
 	r.Handle("/openapi.json", web.Options{}, s.describe, http.MethodGet)
 	return nil
+}
+
+// withoutValues keeps what was sent out of the error that answers it: the place is enough, and the value may be the whole
+// body, with whatever secret somebody put into it.
+func withoutValues(_ huma.Context, _ string, v any) (any, error) {
+	if e, ok := v.(*huma.ErrorModel); ok {
+		for _, d := range e.Errors {
+			d.Value = nil
+		}
+	}
+	return v, nil
 }
 
 func (s *Service) describe(w http.ResponseWriter, _ *http.Request) error {
