@@ -135,7 +135,7 @@ func TestAppleErrorsBecomeSentences(t *testing.T) {
 
 func TestRetireRemovesTheEnrolmentProfileByItsIdentifier(t *testing.T) {
 	m := &memory{}
-	m.snapshot.Inventory = model.Inventory{FactsAt: now, ProfilesAt: now, CertificatesAt: now}
+	m.snapshot.Inventory = model.Inventory{FactsAt: now, ProfilesAt: now, Profiles: map[string]string{}, CertificatesAt: now, Certificates: map[string]bool{}}
 	a := apple(m, nothing)
 	m.snapshot.Device.State = model.DeviceRetiring
 	body, _, err := a.Report(t.Context(), model.Enrolment{ID: "e1", Dirty: true}, &mdm.Report{Status: "Idle"})
@@ -148,7 +148,7 @@ func TestAnEmptyListMeansThatTheDeviceHasNothing(t *testing.T) {
 	m := &memory{}
 	doc := platforms.Document{ID: "history", Identifier: "i", Revision: "r", Proof: "P", Credentials: []profiles.Certificate{{SHA256: "k"}}}
 	m.snapshot.Commands = []model.Command{{UUID: "C1", RequestType: "listDocuments", State: model.CommandSent}}
-	m.snapshot.Inventory = model.Inventory{FactsAt: now, CertificatesAt: now}
+	m.snapshot.Inventory = model.Inventory{FactsAt: now, CertificatesAt: now, Certificates: map[string]bool{}}
 	m.snapshot.Documents = []model.DocumentState{{Document: doc, Status: model.DocumentVerified, InstalledRevision: "r", InstalledProof: "P"}}
 	_, _, err := apple(m, func(platforms.Input) []platforms.Document { return []platforms.Document{doc} }).
 		Report(t.Context(), model.Enrolment{ID: "e1"}, &mdm.Report{Status: "Acknowledged", CommandUUID: "C1"})
