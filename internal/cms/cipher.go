@@ -43,8 +43,8 @@ func cipherSpecs() []cipherSpec {
 	}
 }
 
-func cipherFor(oid asn1.ObjectIdentifier) (cipherSpec, error) {
-	for _, spec := range cipherSpecs() {
+func cipherAmong(specs []cipherSpec, oid asn1.ObjectIdentifier) (cipherSpec, error) {
+	for _, spec := range specs {
 		if spec.oid.Equal(oid) {
 			return spec, nil
 		}

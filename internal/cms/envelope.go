@@ -2,6 +2,7 @@ package cms
 
 import (
 	"crypto"
+	"crypto/des"
 	"crypto/ecdsa"
 	"crypto/rand"
 	"crypto/rsa"
@@ -118,11 +119,21 @@ func encryptRSA(rand io.Reader, key []byte, pub *rsa.PublicKey, oaep bool) (pkix
 // ErrNoRecipient, ErrMalformed and ErrUnsupported are about what anybody can see in the message; every failure that
 // depends on the key is ErrDecrypt.
 func Decrypt(ber []byte, cert *x509.Certificate, key crypto.PrivateKey) ([]byte, error) {
+	return decrypt(ber, cert, key, cipherSpecs())
+}
+
+// DecryptEvenDES is Decrypt that also opens single DES, for what other programs insist on sending and whose secrecy does
+// not rest on the cipher.
+func DecryptEvenDES(ber []byte, cert *x509.Certificate, key crypto.PrivateKey) ([]byte, error) {
+	return decrypt(ber, cert, key, append(cipherSpecs(), cipherSpec{oidDES, 8, false, des.NewCipher}))
+}
+
+func decrypt(ber []byte, cert *x509.Certificate, key crypto.PrivateKey, ciphers []cipherSpec) ([]byte, error) {
 	env, err := parseEnvelope(ber)
 	if err != nil {
 		return nil, err
 	}
-	spec, err := cipherFor(env.algorithm.Algorithm)
+	spec, err := cipherAmong(ciphers, env.algorithm.Algorithm)
 	if err != nil {
 		return nil, err
 	}

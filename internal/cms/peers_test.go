@@ -226,3 +226,20 @@ func reorder(args []string) []string {
 	}
 	return append(append(out, "-recip", "cert.pem"), args[1:]...)
 }
+
+// TestDES: only who asks for it gets single DES opened.
+func TestDES(t *testing.T) {
+	dir, _, id := home(t, testpki.RSA2048)
+	peer(t, dir, "openssl", "cms", "-encrypt", "-provider", "legacy", "-provider", "default", "-binary", "-des-cbc", "-in", "content",
+		"-outform", "DER", "-out", "sealed", "cert.pem")
+	der, err := os.ReadFile(filepath.Join(dir, "sealed"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Decrypt(der, id.Cert, id.Key); !errors.Is(err, ErrUnsupported) {
+		t.Errorf("Decrypt: %v", err)
+	}
+	if got, err := DecryptEvenDES(der, id.Cert, id.Key); err != nil || !bytes.Equal(got, longContent()) {
+		t.Errorf("DecryptEvenDES: %d bytes, %v", len(got), err)
+	}
+}

@@ -199,10 +199,19 @@ func TestRefusedRequestsCanBeAnswered(t *testing.T) {
 	}
 }
 
-// TestSmallstepClient lets another implementation ask. It signs with SHA-1 unless told otherwise, which is left so; its
-// DES is replaced, since nobody should read that.
+// TestSmallstepClient lets another implementation ask. It signs with SHA-1 and encrypts with DES unless told otherwise, and
+// most programs made of it do not.
 func TestSmallstepClient(t *testing.T) {
-	pkcs7.ContentEncryptionAlgorithm = pkcs7.EncryptionAlgorithmAES128CBC
+	for name, algorithm := range map[string]int{"AES": pkcs7.EncryptionAlgorithmAES128CBC, "DES": pkcs7.EncryptionAlgorithmDESCBC} {
+		t.Run(name, func(t *testing.T) { smallstepAsks(t, algorithm) })
+	}
+}
+
+func smallstepAsks(t *testing.T, algorithm int) {
+	t.Helper()
+	before := pkcs7.ContentEncryptionAlgorithm
+	pkcs7.ContentEncryptionAlgorithm = algorithm
+	defer func() { pkcs7.ContentEncryptionAlgorithm = before }()
 	s := newSetting(t)
 	csr, err := x509.ParseCertificateRequest(s.csr)
 	if err != nil {

@@ -41,6 +41,9 @@ func (e *RequestError) Unwrap() error { return e.Err }
 
 // ParseRequest verifies a request's signature and opens it with the RA's certificate and key. When the header could be
 // read but the rest is at fault, it returns both the request, which Failure can answer, and a *RequestError.
+//
+// Single DES is read, although RFC 8894 has no word for it: micromdm's scepclient and whoever leaves smallstep/pkcs7 as it is
+// send nothing else, whatever GetCACaps says. What it hides, a challenge that works once, came over the same TLS before.
 func ParseRequest(der []byte, raCert *x509.Certificate, raKey crypto.Decrypter) (*Request, error) {
 	h, signed, err := open(der)
 	if err != nil {
@@ -55,7 +58,7 @@ func ParseRequest(der []byte, raCert *x509.Certificate, raKey crypto.Decrypter) 
 	default:
 		return req, &RequestError{BadRequest, fmt.Errorf("SCEP message type %q is not supported", h.messageType)}
 	}
-	content, err := cms.Decrypt(signed.Content, raCert, raKey)
+	content, err := cms.DecryptEvenDES(signed.Content, raCert, raKey)
 	if err != nil {
 		return req, &RequestError{decryptFailure(err), fmt.Errorf("opening SCEP request: %w", err)}
 	}
