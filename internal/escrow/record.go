@@ -264,6 +264,9 @@ func (r Record) checkNames() error {
 	return nil
 }
 
+// IsOwner tells whether a record may belong to that name.
+func IsOwner(owner string) bool { return ownerChars.MatchString(owner) }
+
 // ParseRecord reads the JSON form, bounded and strict, and checks it.
 func ParseRecord(data []byte) (Record, error) {
 	if len(data) > MaxRecordSize {

@@ -161,7 +161,9 @@ type IssueJob struct {
 	SANs        []profiles.SubjectAlternativeName `json:"sans"`    // expanded
 }
 
-// IssueAnswer is the same for the same IntentID.
+// IssueAnswer is the same for the same IntentID until the server has accepted it. An intent that is asked for again after
+// that (a server put back from a backup) gets a new certificate, and the old one is revoked: the connector keeps no key
+// that the server has.
 type IssueAnswer struct {
 	Certificate []byte        `json:"certificate"`
 	Chain       [][]byte      `json:"chain"`

@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strings"
+	"time"
 
 	"github.com/waxseal/waxseal/connector/internal/ca"
 	"github.com/waxseal/waxseal/connector/internal/keyring"
@@ -17,19 +19,33 @@ import (
 	"github.com/waxseal/waxseal/platforms"
 )
 
-// intentEntry is in the journal before the CA is asked: the key that was made, sealed to this connector, and what was
-// asked for.
-type intentEntry struct {
+// issueEntry is what the journal knows of an intent; the last entry counts. A key stays in it no longer than the server
+// may have to be told of it:
+//
+//	begun      Key: before the CA is asked
+//	answered   Answer: the CA has answered, the record holds the key
+//	accepted   Certificate: the server has the record; the connector keeps none
+type issueEntry struct {
 	Digest string `json:"digest"`
-	Key    []byte `json:"key"`
+	// Round counts how often the intent was begun afresh after an acceptance.
+	Round       int               `json:"round,omitempty"`
+	At          time.Time         `json:"at"`
+	Key         []byte            `json:"key,omitempty"` // sealed to this connector
+	Answer      *link.IssueAnswer `json:"answer,omitempty"`
+	Certificate []byte            `json:"certificate,omitempty"`
 }
 
-// issuedEntry is in the journal once the CA has answered.
-type issuedEntry struct {
-	Digest string           `json:"digest"`
-	Answer link.IssueAnswer `json:"answer"`
-}
+const (
+	issuePrefix = "issue/"
+	// keepUnaccepted is how long a key waits for the server to accept it: that an answer arrived may itself be lost.
+	keepUnaccepted = 30 * 24 * time.Hour
+	// maxSubject bounds the names of a subject.
+	maxSubject = 8 << 10
+	// reasonSuperseded is CRLReason superseded (RFC 5280 section 5.3.1).
+	reasonSuperseded = 4
+)
 
+// noteIntent is the purpose that the sealed key is bound to.
 const noteIntent = "intent key"
 
 // intentID is what may be a record's id.
@@ -38,8 +54,8 @@ var intentID = regexp.MustCompile(`^[0-9a-z][0-9a-z-]{14,63}$`)
 // issue makes a key and has it certified, in steps that can each be repeated: key and intent into the journal, certificate
 // from the CA, answer into the journal.
 func (w *Worker) issue(ctx context.Context, job link.Job, p link.IssueJob) (link.IssueAnswer, error) {
-	if !intentID.MatchString(p.IntentID) {
-		return link.IssueAnswer{}, final("", "intent id %q: it is 15 to 64 lower-case letters, digits and hyphens", p.IntentID)
+	if err := checkIssue(p); err != nil {
+		return link.IssueAnswer{}, err
 	}
 	authority, ok := w.CAs[p.Request.CertificateAuthority]
 	if !ok {
@@ -49,23 +65,95 @@ func (w *Worker) issue(ctx context.Context, job link.Job, p link.IssueJob) (link
 	if err != nil {
 		return link.IssueAnswer{}, err
 	}
-	defer w.locks.lock("issue/" + p.IntentID)()
-	var done issuedEntry
-	found, err := w.Journal.Get("issued/"+p.IntentID, &done)
+	defer w.locks.lock(issuePrefix + p.IntentID)()
+	var known issueEntry
+	found, err := w.Journal.Get(issuePrefix+p.IntentID, &known)
+	switch {
+	case err != nil:
+		return link.IssueAnswer{}, err
+	case found && known.Digest != digest:
+		return link.IssueAnswer{}, w.refuse(job, "intent %s was begun for another request", p.IntentID)
+	case known.Answer != nil:
+		return w.freshWraps(*known.Answer)
+	case known.Certificate != nil:
+		if err := w.supersede(ctx, job, p, authority, known.Certificate); err != nil {
+			return link.IssueAnswer{}, err
+		}
+		known = issueEntry{Round: known.Round + 1}
+	}
+	known.Digest = digest
+	key, err := w.intentKey(p, known)
 	if err != nil {
 		return link.IssueAnswer{}, err
 	}
-	if found && done.Digest != digest {
-		return link.IssueAnswer{}, w.refuse(job, "intent %s was issued for another request", p.IntentID)
+	return w.certify(ctx, job, authority, p, known, key)
+}
+
+// checkIssue refuses, before a certificate exists, what could not be sealed or kept afterwards.
+func checkIssue(p link.IssueJob) error {
+	if !intentID.MatchString(p.IntentID) {
+		return final("", "intent id %q: it is 15 to 64 lower-case letters, digits and hyphens", p.IntentID)
 	}
-	if found {
-		return w.freshWraps(done.Answer)
+	if !escrow.IsOwner(link.EnrolmentURN(p.EnrolmentID)) {
+		return final("", "enrolment %q: an id is 1 to 128 letters, digits, dots and hyphens", p.EnrolmentID)
 	}
-	key, err := w.intentKey(job, p, digest)
-	if err != nil {
-		return link.IssueAnswer{}, err
+	if len(p.Subject) > maxSubject {
+		return final("", "a subject of %d bytes: at most %d are possible", len(p.Subject), maxSubject)
 	}
-	return w.certify(ctx, job, authority, p, digest, key)
+	return nil
+}
+
+// supersede ends the certificate of an intent that the server accepted and asks for again, as one does that was put back
+// from a backup. The key is not here any more, so that a new certificate takes its place.
+func (w *Worker) supersede(ctx context.Context, job link.Job, p link.IssueJob, authority CA, certificate []byte) error {
+	event := keyring.Event{Action: keyring.ActionRevoke, Job: job.ID, Record: p.IntentID, Certificate: hash(certificate),
+		Detail: "asked for again after the server had accepted it: superseded"}
+	if err := w.Keyring.Audit(event); err != nil {
+		return err
+	}
+	if _, err := authority.Revoke(ctx, certificate, reasonSuperseded, w.Clock()); err != nil {
+		return fmt.Errorf("revoking the certificate that the server has lost: %w", err)
+	}
+	return nil
+}
+
+// accepted takes the key out of the journal once the server has it (204), or has another's answer to the same intent
+// (409). If this fails, prune does it later.
+func (w *Worker) accepted(p link.IssueJob) error {
+	defer w.locks.lock(issuePrefix + p.IntentID)()
+	return w.forget(p.IntentID)
+}
+
+func (w *Worker) forget(intent string) error {
+	var known issueEntry
+	found, err := w.Journal.Get(issuePrefix+intent, &known)
+	if err != nil || !found || known.Answer == nil && known.Key == nil {
+		return err
+	}
+	kept := issueEntry{Digest: known.Digest, Round: known.Round, At: known.At}
+	if known.Answer != nil {
+		kept.Certificate = known.Answer.Certificate
+	} else {
+		kept.Round++ // the CA may know the key that goes
+	}
+	return w.Journal.Put(issuePrefix+intent, kept)
+}
+
+// prune takes keys out of the journal whose acceptance nobody heard of, and what was taken out off the disk.
+func (w *Worker) prune() error {
+	for _, key := range w.Journal.Keys(issuePrefix) {
+		var known issueEntry
+		if _, err := w.Journal.Get(key, &known); err != nil {
+			return err
+		}
+		if w.Clock().Sub(known.At) < keepUnaccepted {
+			continue
+		}
+		if err := w.accepted(link.IssueJob{IntentID: strings.TrimPrefix(key, issuePrefix)}); err != nil {
+			return err
+		}
+	}
+	return w.Journal.Compact()
 }
 
 // digestOf names what was asked for, so that a repeated intent cannot be bent.
@@ -78,16 +166,8 @@ func digestOf(p link.IssueJob) (string, error) {
 }
 
 // intentKey gives the intent's key: from the journal, or a new one that is in the journal when this returns.
-func (w *Worker) intentKey(job link.Job, p link.IssueJob, digest string) (*rsa.PrivateKey, error) {
-	var known intentEntry
-	found, err := w.Journal.Get("intent/"+p.IntentID, &known)
-	if err != nil {
-		return nil, err
-	}
-	if found {
-		if known.Digest != digest {
-			return nil, w.refuse(job, "intent %s was begun for another request", p.IntentID)
-		}
+func (w *Worker) intentKey(p link.IssueJob, known issueEntry) (*rsa.PrivateKey, error) {
+	if known.Key != nil {
 		return w.openIntentKey(known)
 	}
 	bits := p.Request.KeySize
@@ -106,14 +186,14 @@ func (w *Worker) intentKey(job link.Job, p link.IssueJob, digest string) (*rsa.P
 		return nil, fmt.Errorf("encoding a key: %w", err)
 	}
 	defer clear(der)
-	sealed, err := w.Keyring.SealNote(noteIntent, der)
-	if err != nil {
+	if known.Key, err = w.Keyring.SealNote(noteIntent, der); err != nil {
 		return nil, err
 	}
-	return key, w.Journal.Put("intent/"+p.IntentID, intentEntry{Digest: digest, Key: sealed})
+	known.At = w.Clock().UTC()
+	return key, w.Journal.Put(issuePrefix+p.IntentID, known)
 }
 
-func (w *Worker) openIntentKey(e intentEntry) (*rsa.PrivateKey, error) {
+func (w *Worker) openIntentKey(e issueEntry) (*rsa.PrivateKey, error) {
 	der, err := w.Keyring.OpenNote(noteIntent, e.Key)
 	if err != nil {
 		return nil, err
@@ -128,8 +208,8 @@ func (w *Worker) openIntentKey(e intentEntry) (*rsa.PrivateKey, error) {
 }
 
 // certify asks the CA and seals the key to the connectors.
-func (w *Worker) certify(ctx context.Context, job link.Job, authority CA, p link.IssueJob, digest string, key *rsa.PrivateKey) (link.IssueAnswer, error) {
-	chain, err := authority.Issue(ctx, intentOf(p, key))
+func (w *Worker) certify(ctx context.Context, job link.Job, authority CA, p link.IssueJob, known issueEntry, key *rsa.PrivateKey) (link.IssueAnswer, error) {
+	chain, err := authority.Issue(ctx, intentOf(p, known.Round, key))
 	if err != nil {
 		return link.IssueAnswer{}, issueError(p, err)
 	}
@@ -145,12 +225,18 @@ func (w *Worker) certify(ctx context.Context, job link.Job, authority CA, p link
 	if err := w.Keyring.Audit(event); err != nil {
 		return link.IssueAnswer{}, err
 	}
-	return answer, w.Journal.Put("issued/"+p.IntentID, issuedEntry{Digest: digest, Answer: answer})
+	done := issueEntry{Digest: known.Digest, Round: known.Round, At: w.Clock().UTC(), Answer: &answer}
+	return answer, w.Journal.Put(issuePrefix+p.IntentID, done)
 }
 
-func intentOf(p link.IssueJob, key *rsa.PrivateKey) ca.Intent {
+// intentOf names a round of its own to the CA, which knows the key of each intent.
+func intentOf(p link.IssueJob, round int, key *rsa.PrivateKey) ca.Intent {
+	id := p.IntentID
+	if round > 0 {
+		id = fmt.Sprintf("%s.%d", id, round)
+	}
 	return ca.Intent{
-		ID: p.IntentID, PublicKey: key.Public(), Template: p.Request.Template, Subject: p.Subject, SANs: p.SANs,
+		ID: id, PublicKey: key.Public(), Template: p.Request.Template, Subject: p.Subject, SANs: p.SANs,
 		KeyUsage: p.Request.KeyUsage, ExtendedKeyUsage: p.Request.ExtendedKeyUsage, Validity: p.Request.Validity.Time(),
 	}
 }

@@ -66,8 +66,9 @@ type Worker struct {
 	// Once ends Run when the server has no job.
 	Once bool
 
-	locks    keyedLocks
-	lastSync time.Time
+	locks     keyedLocks
+	lastSync  time.Time
+	lastPrune time.Time
 }
 
 const (
@@ -77,6 +78,10 @@ const (
 	resultTries = 5
 	// syncEvery renews what the server has from here: RA certificate, key set.
 	syncEvery = 10 * time.Minute
+	// pruneEvery takes keys out of the journal that are not needed any more.
+	pruneEvery = 24 * time.Hour
+	// shortClaim is how soon an empty answer to a claim is a server that does not wait.
+	shortClaim = time.Second
 	// grace is what a job in work gets when the process shall end.
 	grace = 10 * time.Second
 )
@@ -88,6 +93,8 @@ func (w *Worker) Run(ctx context.Context) error {
 	w.lastSync = w.Clock()
 	for ctx.Err() == nil {
 		w.syncNowAndThen(ctx)
+		w.pruneNowAndThen()
+		asked := w.Clock()
 		jobs, err := w.claim(ctx)
 		switch {
 		case ctx.Err() != nil:
@@ -107,8 +114,23 @@ func (w *Worker) Run(ctx context.Context) error {
 		if w.Once && len(jobs) == 0 {
 			return nil
 		}
+		if len(jobs) == 0 && w.Clock().Sub(asked) < shortClaim && w.Sleep(ctx, w.pause(0)) != nil {
+			return nil
+		}
 	}
 	return nil
+}
+
+// pruneNowAndThen runs at the start and daily. A fault in it keeps nobody from work.
+func (w *Worker) pruneNowAndThen() {
+	now := w.Clock()
+	if !w.lastPrune.IsZero() && now.Sub(w.lastPrune) < pruneEvery {
+		return
+	}
+	w.lastPrune = now
+	if err := w.prune(); err != nil {
+		w.Logger.Warn("tidying the journal", "error", err)
+	}
 }
 
 func (w *Worker) syncNowAndThen(ctx context.Context) {
@@ -125,7 +147,8 @@ func (w *Worker) claim(ctx context.Context) ([]link.Job, error) {
 	if w.Once {
 		r.WaitSeconds = 0
 	}
-	return w.Server.Claim(ctx, r)
+	jobs, err := w.Server.Claim(ctx, r)
+	return jobs[:min(len(jobs), r.Max)], err // what is more than was asked for comes again when its lease ends
 }
 
 func (w *Worker) concurrency() int {
@@ -176,7 +199,22 @@ func (w *Worker) work(ctx context.Context, job link.Job) {
 		log.Warn("the answer did not reach the server", "error", err)
 		return
 	}
+	if err == nil && job.Kind == link.JobIssue {
+		w.settle(log, job)
+	}
 	log.Info("job answered", "ok", err == nil)
+}
+
+// settle lets go of the key that the server has accepted.
+func (w *Worker) settle(log *slog.Logger, job link.Job) {
+	var p link.IssueJob
+	err := json.Unmarshal(job.Payload, &p)
+	if err == nil {
+		err = w.accepted(p)
+	}
+	if err != nil {
+		log.Warn("the journal still holds a sealed key that the server has accepted", "error", err)
+	}
 }
 
 // send answers, a few times; after that the lease runs out and the job comes again.
