@@ -23,11 +23,14 @@ const (
 	MaxBody = 32 << 20
 	// maxProblem bounds what is read of an error answer.
 	maxProblem = 64 << 10
+	// callTimeout ends a call whose answer never comes to its end; a claim waits 25 s of it.
+	callTimeout = 5 * time.Minute
 	// pathPrefix is the version of the wire.
 	pathPrefix = "/connector/v1/"
 )
 
-// Client is the connector's end of the link. The zero HTTP is http.DefaultClient; timeouts come from the contexts.
+// Client is the connector's end of the link. The zero HTTP is http.DefaultClient. A redirection is an error answer: tokens
+// and answers go to the server that the keyring names and nowhere else.
 type Client struct {
 	BaseURL     string
 	HTTP        *http.Client
@@ -136,14 +139,17 @@ func wrap(doing string, err error) error {
 
 // call sends one request and decodes the answer into out, unless out is nil.
 func (c *Client) call(ctx context.Context, method, path string, in, out any) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
 	req, err := c.request(ctx, method, path, in)
 	if err != nil {
 		return err
 	}
-	client := c.HTTP
-	if client == nil {
-		client = http.DefaultClient
+	client := *http.DefaultClient
+	if c.HTTP != nil {
+		client = *c.HTTP
 	}
+	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	resp, err := client.Do(req)
 	if err != nil {
 		return err

@@ -111,3 +111,17 @@ func TestTransportTrustsThePinnedCAAlone(t *testing.T) {
 		t.Error("a file without certificates was accepted")
 	}
 }
+
+// TestRedirectionIsNotFollowed: 307 would carry the token along, and a host below the same domain would get the credential.
+func TestRedirectionIsNotFollowed(t *testing.T) {
+	for _, status := range []int{301, 302, 303, 307, 308} {
+		reached := false
+		elsewhere := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { reached = true }))
+		c := serve(t, func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, elsewhere.URL, status) })
+		_, err := c.Register(t.Context(), RegisterRequest{Token: "one-time"})
+		if _, getErr := c.Pending(t.Context()); !IsStatus(err, status) || !IsStatus(getErr, status) || reached {
+			t.Errorf("%d: got %v, %v, followed: %v", status, err, getErr, reached)
+		}
+		elsewhere.Close()
+	}
+}

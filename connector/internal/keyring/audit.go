@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"time"
 )
 
@@ -79,5 +80,8 @@ func appendLines(path string, lines []byte) error {
 	if _, err := f.Write(lines); err != nil {
 		return err
 	}
-	return f.Sync()
+	if err := f.Sync(); err != nil || size > 0 {
+		return err
+	}
+	return syncDir(filepath.Dir(path)) // the name of a new file is not durable by its own fsync
 }

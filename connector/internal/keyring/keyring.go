@@ -78,6 +78,9 @@ func Create(dir string, settings Settings, serverCA []byte, o Options) (*Keyring
 		return nil, err
 	}
 	k := newKeyring(dir, o)
+	if err := k.checkUnused(); err != nil {
+		return nil, err
+	}
 	if len(serverCA) > 0 {
 		if err := k.write(fileServerCA, serverCA); err != nil {
 			return nil, err
@@ -101,6 +104,17 @@ func Create(dir string, settings Settings, serverCA []byte, o Options) (*Keyring
 	}
 	// The settings come last: they are what makes the folder a keyring.
 	return k, k.saveSettings()
+}
+
+// checkUnused refuses a folder whose settings were lost: a new escrow key would take the place of the one that opens the
+// records. A Create that a crash cut short has left none of these files.
+func (k *Keyring) checkUnused() error {
+	for _, name := range []string{fileCredential, fileRootKey, fileKeySet, fileRoot, string(DeviceCA) + ".key", string(SoftCA) + ".key"} {
+		if k.has(name) {
+			return fmt.Errorf("%s holds %s, but no %s: put that file back from a backup, or name an empty folder", k.dir, name, fileSettings)
+		}
+	}
+	return nil
 }
 
 func newKeyring(dir string, o Options) *Keyring {

@@ -1,6 +1,7 @@
 package keyring
 
 import (
+	"bytes"
 	"crypto/ed25519"
 	"crypto/x509"
 	"encoding/json"
@@ -82,6 +83,9 @@ func (k *Keyring) SignKeySet(set escrow.KeySet) (escrow.SignedKeySet, error) {
 	return signed, err
 }
 
+// LockApprove keeps two approvals apart: each builds on the newest key set.
+func (k *Keyring) LockApprove() (unlock func(), err error) { return k.lock("approve.lock", true) }
+
 // StoredKeySet is the newest key set seen, as it was signed; found is false before the first.
 func (k *Keyring) StoredKeySet() (signed escrow.SignedKeySet, found bool, err error) {
 	data, err := k.read(fileKeySet)
@@ -115,18 +119,24 @@ func (k *Keyring) AcceptKeySet(signed escrow.SignedKeySet) (escrow.KeySet, error
 	}
 	defer unlock()
 	var lowest uint64
+	var known escrow.SignedKeySet
 	if k.has(fileKeySet) {
-		known, err := k.KeySet()
+		newest, err := k.KeySet()
+		if err == nil {
+			known, _, err = k.StoredKeySet()
+		}
 		if err != nil {
 			return escrow.KeySet{}, fmt.Errorf("reading the newest key set seen: %w", err)
 		}
-		lowest = known.Serial
+		lowest = newest.Serial
 	}
 	set, err := signed.Verify(k.Settings().EscrowRoot, lowest)
-	if err != nil {
+	switch {
+	case err != nil:
 		return escrow.KeySet{}, err
-	}
-	if set.Serial == lowest {
+	case set.Serial == lowest && !bytes.Equal(signed.KeySet, known.KeySet):
+		return escrow.KeySet{}, fmt.Errorf("there are two key sets with the serial %d under one escrow root: approve again", lowest)
+	case set.Serial == lowest:
 		return set, nil
 	}
 	data, err := json.Marshal(signed)

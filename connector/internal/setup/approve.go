@@ -22,6 +22,11 @@ func (s Syncer) Approve(ctx context.Context, fingerprint string) (name string, c
 	if !s.Keyring.HasRoot() {
 		return "", false, keyring.ErrNoRoot
 	}
+	unlock, err := s.Keyring.LockApprove()
+	if err != nil {
+		return "", false, err
+	}
+	defer unlock()
 	if err := learnKeySet(ctx, s.Keyring, s.Client); err != nil {
 		return "", false, err
 	}

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"net/url"
 
 	"github.com/waxseal/waxseal/connector/internal/keyring"
@@ -81,6 +82,8 @@ func outcome(k *keyring.Keyring, changed bool) (Outcome, error) {
 func (i Init) open() (*keyring.Keyring, error) {
 	if u, err := url.Parse(i.Server); err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
 		return nil, fmt.Errorf("--server %q is no URL: it looks like https://waxseal.corp.test", i.Server)
+	} else if u.Scheme == "http" && !loopback(u.Hostname()) {
+		return nil, fmt.Errorf("--server %q: without TLS the token and the credential would be readable on the way; use https", i.Server)
 	}
 	if !keyring.Exists(i.Dir) {
 		settings := keyring.Settings{Server: i.Server, Name: i.Name, EscrowRoot: i.EscrowRoot}
@@ -98,6 +101,12 @@ func (i Init) open() (*keyring.Keyring, error) {
 		return nil, &escrow.WrongRootError{Pinned: i.EscrowRoot, Got: s.EscrowRoot}
 	}
 	return k, nil
+}
+
+// loopback hosts are reached without a network.
+func loopback(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && ip.IsLoopback()
 }
 
 // register spends the token, unless that was done. The keys are on the disk before the server learns of them, and a

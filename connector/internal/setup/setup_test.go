@@ -331,3 +331,61 @@ func TestRefusals(t *testing.T) {
 		}
 	}
 }
+
+// TestLostSettings: init on a keyring without its settings must not put a new escrow key in the old one's place.
+func TestLostSettings(t *testing.T) {
+	s := linktest.New(t)
+	i := newInit(t, s, "first")
+	mustRun(t, i)
+	before, err := os.ReadFile(filepath.Join(i.Dir, "escrow.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(i.Dir, "keyring.json")); err != nil {
+		t.Fatal(err)
+	}
+	_, runErr := i.Run(t.Context())
+	after, err := os.ReadFile(filepath.Join(i.Dir, "escrow.key"))
+	if runErr == nil || !strings.Contains(runErr.Error(), "backup") || err != nil || !bytes.Equal(before, after) {
+		t.Errorf("got %v; the escrow key changed: %v", runErr, !bytes.Equal(before, after))
+	}
+}
+
+func TestServerURLNeedsTLS(t *testing.T) {
+	for url, ok := range map[string]bool{"http://waxseal.corp.test": false, "http://10.0.0.1:80": false, "ftp://x": false,
+		"http://127.0.0.1:1": true, "http://[::1]:1": true, "https://waxseal.corp.test": true} {
+		i := Init{Dir: filepath.Join(t.TempDir(), "k"), Server: url, Options: options()}
+		if _, err := i.open(); (err == nil) != ok {
+			t.Errorf("%s: %v", url, err)
+		}
+	}
+}
+
+func TestPKIURLThatHasNoPlaceInACertificate(t *testing.T) {
+	for url, ok := range map[string]bool{"": true, "http://pki.corp.test": true, "http://pki.corp.test/a/": true, "ldap://x": false, "pki": false,
+		"http://u:p@x": false, "http://x/?q": false, "http://x/\u00e9": false, "http://" + strings.Repeat("x", 300): false} {
+		if err := checkPKIURL(url); (err == nil) != ok {
+			t.Errorf("%q: %v", url, err)
+		}
+	}
+}
+
+// TestTwoSetsOfOneSerial: of two sets that the root signed under one number, a server could show each to somebody.
+func TestTwoSetsOfOneSerial(t *testing.T) {
+	s := linktest.New(t)
+	i := newInit(t, s, "first")
+	mustRun(t, i)
+	k := syncer(t, i.Dir).Keyring
+	set, err := k.KeySet()
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := escrow.GenerateKey(rand.Reader, escrow.SuiteP256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	set.Members = append(set.Members, other.Member(escrow.MemberConnector, "other"))
+	if _, err := k.SignKeySet(set); err == nil || !strings.Contains(err.Error(), "serial 1") {
+		t.Errorf("got %v", err)
+	}
+}

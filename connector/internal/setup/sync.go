@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strings"
 
 	"github.com/waxseal/waxseal/connector/internal/ca/deviceca"
 	"github.com/waxseal/waxseal/connector/internal/ca/softca"
@@ -86,6 +87,9 @@ func publish(ctx context.Context, k *keyring.Keyring, client *link.Client, seale
 	if err != nil {
 		return err
 	}
+	if err := checkPKIURL(answer.PKIURL); err != nil {
+		return err
+	}
 	if err := k.SetPKIURL(answer.PKIURL); err != nil {
 		return err
 	}
@@ -99,6 +103,22 @@ func publish(ctx context.Context, k *keyring.Keyring, client *link.Client, seale
 		return nil
 	}
 	return answerRA(ctx, k, client, request, answer.RACSR)
+}
+
+// maxPKIURL bounds what goes into each certificate.
+const maxPKIURL = 255
+
+// checkPKIURL refuses what has no place in a certificate's CRL distribution point (RFC 5280 section 4.2.1.13).
+func checkPKIURL(text string) error {
+	if text == "" {
+		return nil
+	}
+	u, err := url.Parse(text)
+	ascii := !strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r > '~' })
+	if err != nil || len(text) > maxPKIURL || !ascii || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		return fmt.Errorf("the server's pki-url %.64q is no URL for revocation lists: it looks like http://pki.corp.test, at most %d bytes", text, maxPKIURL)
+	}
+	return nil
 }
 
 func publishRequest(k *keyring.Keyring) (link.PublishRequest, error) {
