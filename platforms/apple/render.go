@@ -28,6 +28,9 @@ func render(doc platforms.Document, creds map[string]platforms.PKCS12, seal func
 	if err != nil {
 		return nil, err
 	}
+	if b.Custom != nil && doc.HasSecrets() {
+		return nil, errors.New("credentials and content do not belong together")
+	}
 	if b.Custom != nil {
 		return renderCustom(doc, b)
 	}
@@ -79,6 +82,9 @@ func renderPayloads(plans []planned, creds map[string]platforms.PKCS12) (payload
 		}
 		if p.Credential != "" {
 			secret = true
+			if err := p.checkIdentity(); err != nil {
+				return nil, false, err
+			}
 			c, ok := creds[p.Credential]
 			if !ok || len(c.Bytes) == 0 || c.Password == "" {
 				return nil, false, fmt.Errorf("no PKCS#12 with a password for the certificate %s", p.Credential)
@@ -88,6 +94,21 @@ func renderPayloads(plans []planned, creds map[string]platforms.PKCS12) (payload
 		payloads = append(payloads, d)
 	}
 	return payloads, secret, nil
+}
+
+// checkIdentity holds an identity to the one form that plan gives it. The body comes from a server that the connector does
+// not trust: in a payload of another type the device would send the password to a host of the server's choice, and
+// other settings would let everybody on a Mac take the key out.
+func (p planned) checkIdentity() error {
+	if p.Type != typePKCS12 || p.Certificate != nil {
+		return fmt.Errorf("payload %s: a private key goes into a payload of type %s and no other", p.Identifier, typePKCS12)
+	}
+	for key, v := range p.Settings {
+		if key != "PayloadCertificateFileName" && (key != "KeyIsExtractable" || v != false) {
+			return fmt.Errorf("payload %s: the setting %s has no place beside a private key", p.Identifier, key)
+		}
+	}
+	return nil
 }
 
 // renderCustom keeps the admin's payloads and makes the profile one of ours.
