@@ -260,7 +260,7 @@ func explains(ts *testscript.TestScript, neg bool, args []string) {
 	need(ts, neg && len(args) == 2 || !neg && len(args) >= 3, "[!] explains DEVICE DOCUMENT [STATUS [REASON]]")
 	var last string
 	h := houseOf(ts)
-	err := eventually(func() bool {
+	err := eventually(look, func() bool {
 		stdout, stderr, err := h.run(nil, "waxctl", "explain", "device", args[0], "-o", "json")
 		if last = stdout + stderr; err != nil {
 			ts.Fatalf("explain: %v %s", err, last)
@@ -287,7 +287,7 @@ func until(ts *testscript.TestScript, neg bool, args []string) {
 	pattern, err := regexp.Compile("(?m)" + args[0])
 	ts.Check(err)
 	h, last := houseOf(ts), ""
-	err = eventually(func() bool {
+	err = eventually(look, func() bool {
 		stdout, stderr, err := h.run(nil, args[1], args[2:]...)
 		last = stdout + stderr
 		return err == nil && pattern.MatchString(stdout) != neg

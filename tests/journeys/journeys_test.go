@@ -33,7 +33,7 @@ var (
 
 func TestMain(m *testing.M) {
 	// Scripts wait more than they work: a device is in sync when it was quiet for two seconds.
-	_ = flag.Set("test.parallel", "4") // -parallel of the command line still wins
+	_ = flag.Set("test.parallel", "6") // -parallel of the command line still wins
 	code := m.Run()
 	database.Stop()
 	programs.remove()

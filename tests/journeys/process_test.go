@@ -20,7 +20,9 @@ const (
 	patience = 60 * time.Second
 	// goodbye is how long a process may take to end when it is asked to.
 	goodbye = 20 * time.Second
-	look    = 50 * time.Millisecond
+	// glance is the pause between two looks at a file, look that between two runs of a program.
+	glance = 50 * time.Millisecond
+	look   = 250 * time.Millisecond
 )
 
 // house is what one script has: a folder, programs that run, and stand-ins that listen.
@@ -166,7 +168,7 @@ func (h *house) tail(name string) []byte {
 
 // logged waits until a background process has printed what a pattern matches, and gives the match.
 func (h *house) logged(name string, pattern *regexp.Regexp) (match []string, err error) {
-	err = eventually(func() bool {
+	err = eventually(glance, func() bool {
 		raw, _ := os.ReadFile(h.log(name)) // it comes
 		match = pattern.FindStringSubmatch(string(raw))
 		return match != nil || h.ended(name)
@@ -178,10 +180,10 @@ func (h *house) logged(name string, pattern *regexp.Regexp) (match []string, err
 }
 
 // eventually asks again and again until the answer is yes.
-func eventually(yes func() bool) error {
+func eventually(pause time.Duration, yes func() bool) error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	tick := time.NewTicker(look)
+	tick := time.NewTicker(pause)
 	defer tick.Stop()
 	for !yes() {
 		select {
