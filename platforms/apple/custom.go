@@ -2,7 +2,6 @@ package apple
 
 import (
 	"bytes"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"sort"
@@ -30,6 +29,13 @@ func CheckCustom(data []byte, namespacePrefix string) error {
 	if err != nil {
 		return err
 	}
+	plain, err := (&Profile{}).unwrap(data)
+	if err != nil {
+		return err
+	}
+	if err := checkMarkup(plain); err != nil {
+		return err
+	}
 	if p.IsEncrypted {
 		return errors.New("the profile is encrypted: upload it in plain or signed form, so that it can be checked")
 	}
@@ -41,6 +47,9 @@ func CheckCustom(data []byte, namespacePrefix string) error {
 	c.walk("the profile", "", p.Content)
 	for _, pl := range p.Payloads {
 		c.payload(pl)
+	}
+	if len(c.faults) == 0 && (holdsKeyAnywhere(data) || holdsKeyAnywhere(plain)) {
+		c.fault("the file carries a private key outside its payloads (%s)", importHint)
 	}
 	return errors.Join(c.faults...)
 }
@@ -102,6 +111,10 @@ func (c *customCheck) walk(where, path string, d proplist.Dict) {
 	sort.Strings(keys)
 	for _, key := range keys {
 		at := strings.TrimPrefix(path+"."+key, ".")
+		if strings.EqualFold(key, "EncryptedPayloadContent") {
+			c.fault("%s: %s is encrypted: upload it in plain form, so that it can be checked", where, at)
+			continue
+		}
 		if isPasswordKey(key) && !isEmpty(d[key]) {
 			c.fault("%s: %s holds a password or challenge, which must not be stored in a profile (%s)", where, at, importHint)
 			continue
@@ -128,12 +141,15 @@ func (c *customCheck) value(where, at string, v any) {
 // data judges the bytes of a value, string or data. They may be base64 of others, and hold a property list or a whole
 // profile of their own, signed or not.
 func (c *customCheck) data(where, at string, data []byte) {
-	if holdsTextKey(data) || isKeyDER(data) {
+	if holdsTextKey(data) || isKeyDER(data) || holdsKeyAnywhere(data) {
 		c.fault("%s: %s carries a private key (%s)", where, at, importHint)
 		return
 	}
-	compact := bytes.Join(bytes.Fields(data), nil)
-	if decoded, err := base64.StdEncoding.DecodeString(string(compact)); err == nil && len(decoded) >= 32 {
+	if bytes.HasPrefix(data, []byte("bplist")) {
+		c.fault("%s: %s is a binary property list, which cannot be checked; write it in XML form", where, at)
+		return
+	}
+	if decoded, ok := decodeText(data); ok {
 		c.data(where, at, decoded)
 		return
 	}
@@ -167,7 +183,7 @@ func isPasswordKey(key string) bool {
 			return true
 		}
 	}
-	return k == "passcode" || k == "pin" || k == "enrollmenttoken"
+	return k == "passcode" || k == "passwordhash" || k == "pin" || k == "enrollmenttoken"
 }
 
 // isEmpty tells whether a value cannot be a secret: an empty string or a switch.

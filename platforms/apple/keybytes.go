@@ -3,6 +3,8 @@ package apple
 import (
 	"bytes"
 	"encoding/asn1"
+	"encoding/base64"
+	"encoding/hex"
 )
 
 // holdsTextKey finds private keys in text: PEM of every kind ("PRIVATE KEY", "RSA PRIVATE KEY", "OPENSSH PRIVATE KEY",
@@ -75,4 +77,94 @@ func readTLV(data []byte) (v tlv, rest []byte, ok bool) {
 		v.value, rest = v.value[:length], v.value[length:]
 	}
 	return v, rest, true
+}
+
+// minKey is less than the shortest private key has: Ed25519 as PKCS#8, 48 bytes.
+const minKey = 40
+
+// keyMarks are bytes that private keys have in them and certificates, requests and pictures do not, long enough not to
+// come about by chance.
+func keyMarks() [][]byte {
+	var marks [][]byte
+	for _, text := range []string{
+		"060b2a864886f70d010c0a01",               // PKCS#12: a bag
+		"060a2a864886f70d010c01",                 // PKCS#12: encryption by password
+		"06092a864886f70d01050d",                 // PBES2
+		"020100300d06092a864886f70d010101050004", // PKCS#8: RSA; without the version it would be a signature as well
+		"020101300d06092a864886f70d010101050004",
+		"06072a8648ce3d020106082a8648ce3d030107" + "04", // PKCS#8: P-256
+		"06072a8648ce3d020106052b8104002204",            // PKCS#8: P-384
+		"06072a8648ce3d020106052b8104002304",            // PKCS#8: P-521
+		"06032b656e04220420",                            // PKCS#8: X25519
+		"06032b657004220420",                            // PKCS#8: Ed25519
+		"020100028181" + "00",                           // PKCS#1: 1024 bits
+		"020100028201" + "0100",                         // PKCS#1: 2048 bits
+		"020100028201" + "8100",                         // PKCS#1: 3072 bits
+		"020100028202" + "0100",                         // PKCS#1: 4096 bits
+		"3077020101" + "0420",                           // SEC1: P-256
+		"3081a4020101" + "0430",                         // SEC1: P-384
+		"3081dc020101" + "0442",                         // SEC1: P-521
+	} {
+		mark, err := hex.DecodeString(text)
+		if err != nil {
+			panic("apple: a mark of private keys is no hex: " + err.Error())
+		}
+		marks = append(marks, mark)
+	}
+	return marks
+}
+
+// holdsKeyAnywhere finds a private key at any place of the bytes, as it is, in hex and in base64 of both alphabets, with
+// line breaks or without: in comments, behind a prefix such as that of a data URL, in a signature's attributes.
+func holdsKeyAnywhere(data []byte) bool {
+	if len(data) < minKey {
+		return false
+	}
+	compact := bytes.Map(func(r rune) rune {
+		switch r {
+		case ' ', '\t', '\r', '\n':
+			return -1
+		case '-':
+			return '+'
+		case '_':
+			return '/'
+		}
+		return r
+	}, data)
+	lower := bytes.ToLower(compact)
+	for _, mark := range keyMarks() {
+		if bytes.Contains(data, mark) || bytes.Contains(lower, []byte(hex.EncodeToString(mark))) {
+			return true
+		}
+		for _, text := range inBase64(mark) {
+			if bytes.Contains(compact, text) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// inBase64 is how the bytes look inside base64, by the three places that they can begin at. Digits that depend on the
+// neighbours are left out.
+func inBase64(mark []byte) [][]byte {
+	var out [][]byte
+	for before := range 3 {
+		padded := append(make([]byte, before), mark...)
+		text := base64.RawStdEncoding.EncodeToString(padded)
+		first, last := (before*8+5)/6, len(padded)*8/6
+		out = append(out, []byte(text[first:last]))
+	}
+	return out
+}
+
+// decodeText undoes base64 of either alphabet, padded or not, and hex.
+func decodeText(data []byte) ([]byte, bool) {
+	text := string(bytes.TrimRight(bytes.Join(bytes.Fields(data), nil), "="))
+	for _, decode := range []func(string) ([]byte, error){hex.DecodeString, base64.RawStdEncoding.DecodeString, base64.RawURLEncoding.DecodeString} {
+		if decoded, err := decode(text); err == nil && len(decoded) >= 32 {
+			return decoded, true
+		}
+	}
+	return nil, false
 }
