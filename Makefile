@@ -17,9 +17,10 @@ check:
 	  echo "error: Go $$v is too old; hint: get 1.26 or newer from https://go.dev/dl" >&2; exit 1; fi
 
 build: check ## the four programs, in bin/
-	@mkdir -p $(BIN)
-	@for p in $(PROGRAMS); do $(GO) build $(GOFLAGS_BUILD) -o $(BIN)/waxseal-$$p ./$$p || exit 1; done
-	@$(GO) build $(GOFLAGS_BUILD) -o $(BIN)/waxctl ./waxctl
+	@mkdir -p $(BIN)/parts
+	@$(GO) build $(GOFLAGS_BUILD) -o $(BIN)/parts/ ./server ./connector ./agent ./waxctl
+	@for p in $(PROGRAMS); do mv $(BIN)/parts/$$p $(BIN)/waxseal-$$p || exit 1; done
+	@mv $(BIN)/parts/waxctl $(BIN)/waxctl && rmdir $(BIN)/parts
 
 demo: build ## plays the whole story on this machine, in under two minutes
 	@$(BIN)/waxctl demo
