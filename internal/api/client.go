@@ -55,6 +55,9 @@ func Open(server, caFile, tokenFile string) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the admin token: %w", err)
 	}
+	if strings.ContainsAny(strings.TrimSpace(string(token)), " \r\n\t") {
+		return nil, fmt.Errorf("%s is no token file: it must hold one token, as the server's DIR/admin-token does", tokenFile)
+	}
 	transport, err := transport(caFile)
 	if err != nil {
 		return nil, err
