@@ -188,7 +188,11 @@ func readPassword(file string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return strings.TrimSuffix(strings.TrimSuffix(string(raw), "\n"), "\r"), nil
+	text := strings.TrimPrefix(string(raw), "\ufeff") // editors on Windows begin a file with it
+	if strings.HasPrefix(text, "\xff\xfe") || strings.HasPrefix(text, "\xfe\xff") {
+		return "", withHint(fmt.Errorf("%s is written in UTF-16", file), "save the password file as UTF-8")
+	}
+	return strings.TrimSuffix(strings.TrimSuffix(text, "\n"), "\r"), nil
 }
 
 func readBounded(file string, limit int64) ([]byte, error) {

@@ -2,6 +2,7 @@ package pfx
 
 import (
 	"crypto"
+	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
@@ -11,6 +12,13 @@ import (
 	"unicode/utf16"
 
 	"github.com/waxseal/waxseal/internal/cms"
+)
+
+// What a key or certificate may at most be: arithmetic with an RSA key as long as the file would take hours.
+const (
+	maxKeyDER  = 32 << 10
+	maxCertDER = 128 << 10
+	maxRSABits = 16384
 )
 
 // label is what a bag's attributes say.
@@ -146,6 +154,9 @@ func (r *reader) readBag(bag safeBag, depth int) error {
 
 // addKey keeps a PKCS #8 key. The parser's own words may describe the key and are not repeated.
 func (r *reader) addKey(der []byte, l label) error {
+	if len(der) > maxKeyDER {
+		return &UnsupportedError{fmt.Sprintf("a private key of %d bytes", len(der))}
+	}
 	key, err := x509.ParsePKCS8PrivateKey(der)
 	if err != nil {
 		return keyError(der, err)
@@ -199,9 +210,15 @@ func (r *reader) addCert(der []byte, l label) error {
 	if err != nil {
 		return err
 	}
+	if len(raw) > maxCertDER {
+		return &UnsupportedError{fmt.Sprintf("a certificate of %d bytes", len(raw))}
+	}
 	cert, err := x509.ParseCertificate(raw)
 	if err != nil {
 		return fmt.Errorf("%w: certificate: %v", ErrMalformed, err)
+	}
+	if key, ok := cert.PublicKey.(*rsa.PublicKey); ok && key.N.BitLen() > maxRSABits {
+		return &UnsupportedError{fmt.Sprintf("a certificate with an RSA key of %d bits", key.N.BitLen())}
 	}
 	for _, known := range r.certs {
 		if known.cert.Equal(cert) {

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"unicode"
 )
 
 // MaxSize is the longest file that is looked at.
@@ -50,7 +51,17 @@ func (e *KeyMismatchError) Error() string {
 	if len(e.Certificates) == 0 {
 		return key + " has no certificate in the PKCS #12 file"
 	}
-	return fmt.Sprintf("%s belongs to none of the certificates in the PKCS #12 file (%s)", key, strings.Join(e.Certificates, "; "))
+	return fmt.Sprintf("%s belongs to none of the certificates in the PKCS #12 file (%s)", key, printable(strings.Join(e.Certificates, "; ")))
+}
+
+// printable keeps what a file says from driving the terminal.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return unicode.ReplacementChar
+	}, s)
 }
 
 // Identity is a private key with its certificate.

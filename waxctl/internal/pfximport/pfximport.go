@@ -9,6 +9,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
+	"strconv"
 	"strings"
 
 	"github.com/waxseal/waxseal/internal/api"
@@ -114,13 +116,24 @@ func (im Importer) checkAddresses(c *x509.Certificate) error {
 			return &AddressError{Problem: fmt.Sprintf("its address %s belongs to %s, not to %s", a, other, im.User.UPN),
 				Hint: "import it with --user " + other}
 		}
-		unknown = append(unknown, a)
+		unknown = append(unknown, quoted(a))
 	}
 	if len(unknown) > 0 {
 		return &AddressError{Problem: fmt.Sprintf("its address %s is not one of %s", strings.Join(unknown, ", "), im.User.UPN),
 			Hint: fmt.Sprintf("if it was theirs once, add this line to the User's spec and apply it: formerAddresses: [%s]", strings.Join(unknown, ", "))}
 	}
 	return nil
+}
+
+// plainAddress is an address that YAML and a terminal take as it is.
+var plainAddress = regexp.MustCompile(`^[0-9A-Za-z][0-9A-Za-z.+_-]*@[0-9A-Za-z.-]+$`)
+
+// quoted keeps what a certificate says from being more than an address in the line that the hint proposes.
+func quoted(address string) string {
+	if plainAddress.MatchString(address) {
+		return address
+	}
+	return strconv.Quote(address)
 }
 
 func (im Importer) purpose(c *x509.Certificate) (p profiles.Purpose, warning string) {
