@@ -116,6 +116,8 @@ func TestIdentityRefusals(t *testing.T) {
 		"its own key":        {CSR: altered, EnrolmentID: "e1", UserID: "u1"},
 		"does not parse":     {CSR: []byte("garbage"), EnrolmentID: "e1", UserID: "u1"},
 		"ids are":            {CSR: good, EnrolmentID: "e1", UserID: "u1\nu2"},
+		"at most 64":         {CSR: good, EnrolmentID: strings.Repeat("e", 65), UserID: "u1"},
+		"user \"u1:urn\"":    {CSR: good, EnrolmentID: "e1", UserID: "u1:urn"},
 		"longer than":        {CSR: make([]byte, 70000), EnrolmentID: "e1", UserID: "u1"},
 	}
 	for want, p := range cases {

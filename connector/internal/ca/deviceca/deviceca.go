@@ -29,6 +29,8 @@ const (
 	raLifetime = 2 * 365 * 24 * time.Hour
 	minRSABits = 2048
 	maxCSR     = 64 << 10
+	// maxCommonName is ub-common-name of RFC 5280 appendix A.1.
+	maxCommonName = 64
 )
 
 // ErrCannotDecrypt says that a device certificate is not RSA with keyEncipherment: what is encrypted to it in the way of
@@ -76,6 +78,9 @@ func KeyHash(csr *x509.CertificateRequest) string {
 func Issue(a *keyring.Authority, rand io.Reader, now time.Time, csr *x509.CertificateRequest, id Identity) ([]byte, error) {
 	if !safeID.MatchString(id.EnrolmentID) || !safeID.MatchString(id.UserID) {
 		return nil, ca.Refuse("enrolment %q, user %q: ids are 1 to 128 letters, digits, dots and hyphens", id.EnrolmentID, id.UserID)
+	}
+	if len(id.EnrolmentID) > maxCommonName {
+		return nil, ca.Refuse("the enrolment id has %d characters: a common name has at most %d", len(id.EnrolmentID), maxCommonName)
 	}
 	t, err := template(rand, now, csr, deviceLifetime)
 	if err != nil {
