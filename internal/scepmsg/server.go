@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/x509"
 	"encoding/asn1"
 	"errors"
@@ -11,6 +12,9 @@ import (
 
 	"github.com/waxseal/waxseal/internal/cms"
 )
+
+// maxRSABits bounds the arithmetic that a stranger can ask for: a key as long as a message may be costs seconds.
+const maxRSABits = 8192
 
 // Request is a message from a client.
 type Request struct {
@@ -88,6 +92,9 @@ func (r *Request) readCSR(content []byte) error {
 	csr, err := x509.ParseCertificateRequest(content)
 	if err != nil {
 		return &RequestError{BadRequest, fmt.Errorf("%w: certificate request: %v", ErrMalformed, err)}
+	}
+	if key, ok := csr.PublicKey.(*rsa.PublicKey); ok && key.N.BitLen() > maxRSABits {
+		return &RequestError{BadAlg, fmt.Errorf("the certificate request has an RSA key of %d bits: at most %d are taken", key.N.BitLen(), maxRSABits)}
 	}
 	if err := csr.CheckSignature(); err != nil {
 		return &RequestError{BadMessageCheck, fmt.Errorf("certificate request's own signature: %w", err)}

@@ -28,6 +28,7 @@ const (
 	// raLifetime is renewed whenever the connector starts and the server asks.
 	raLifetime = 2 * 365 * 24 * time.Hour
 	minRSABits = 2048
+	maxRSABits = 8192
 	maxCSR     = 64 << 10
 	// maxCommonName is ub-common-name of RFC 5280 appendix A.1.
 	maxCommonName = 64
@@ -55,15 +56,18 @@ func ParseCSR(der []byte) (*x509.CertificateRequest, error) {
 	if err != nil {
 		return nil, ca.Refuse("the certificate request does not parse: %v", err)
 	}
-	if err := csr.CheckSignature(); err != nil {
-		return nil, ca.Refuse("the certificate request is not signed by its own key")
-	}
 	key, ok := csr.PublicKey.(*rsa.PublicKey)
 	if !ok {
 		return nil, ca.Refuse("the certificate request has a %T: devices need an RSA key to decrypt", csr.PublicKey)
 	}
 	if key.N.BitLen() < minRSABits {
 		return nil, ca.Refuse("the certificate request has an RSA key of %d bits: at least %d are needed", key.N.BitLen(), minRSABits)
+	}
+	if key.N.BitLen() > maxRSABits {
+		return nil, ca.Refuse("the certificate request has an RSA key of %d bits: at most %d are possible", key.N.BitLen(), maxRSABits)
+	}
+	if err := csr.CheckSignature(); err != nil {
+		return nil, ca.Refuse("the certificate request is not signed by its own key")
 	}
 	return csr, nil
 }
