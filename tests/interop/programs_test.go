@@ -174,8 +174,9 @@ func (f *folder) environment() []string {
 	return out
 }
 
-// start starts a program that runs until the test ends; what it prints is in logs/LABEL.log.
-func (f *folder) start(label, program string, args ...string) {
+// start starts a program that runs until the test ends; what it prints is in logs/LABEL.log. It gives a way to ask whether
+// the program has ended.
+func (f *folder) start(label, program string, args ...string) (ended func() bool) {
 	f.t.Helper()
 	log, err := os.Create(f.path("logs", label+".log"))
 	if err != nil {
@@ -198,6 +199,14 @@ func (f *folder) start(label, program string, args ...string) {
 			<-done
 		}
 	})
+	return func() bool {
+		select {
+		case <-done:
+			return true
+		default:
+			return false
+		}
+	}
 }
 
 // try runs a program to its end in the folder.
