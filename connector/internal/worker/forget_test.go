@@ -170,3 +170,19 @@ func TestServerThatDoesNotWait(t *testing.T) {
 		t.Errorf("%v, %d pauses", err, pauses)
 	}
 }
+
+// TestClockThatWasWrong: what was issued in the future is refused by the server, and must not be all that it ever gets.
+func TestClockThatWasWrong(t *testing.T) {
+	h := newHouse(t)
+	p := issueJob(t, "intent-0000000000000001", "e1")
+	h.options.Clock = func() time.Time { return testNow.AddDate(0, 0, 3) }
+	h.lose(t, "1", p)
+	h.options.Clock = func() time.Time { return testNow }
+	answer, jobErr := do[link.IssueAnswer](t, h, "2", link.JobIssue, p)
+	if jobErr != nil {
+		t.Fatal(jobErr.Message)
+	}
+	if cert := parse(t, answer.Certificate); cert.NotBefore.After(testNow) {
+		t.Errorf("valid from %s", cert.NotBefore)
+	}
+}

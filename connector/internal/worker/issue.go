@@ -73,10 +73,11 @@ func (w *Worker) issue(ctx context.Context, job link.Job, p link.IssueJob) (link
 		return link.IssueAnswer{}, err
 	case found && known.Digest != digest:
 		return link.IssueAnswer{}, w.refuse(job, "intent %s was begun for another request", p.IntentID)
-	case known.Answer != nil:
+	case known.Answer != nil && w.validNow(known.Answer.Certificate):
 		return w.freshWraps(*known.Answer)
-	case known.Certificate != nil:
-		if err := w.supersede(ctx, job, p, authority, known.Certificate); err != nil {
+	}
+	if old := known.issued(); old != nil {
+		if err := w.supersede(ctx, job, p, authority, old); err != nil {
 			return link.IssueAnswer{}, err
 		}
 		known = issueEntry{Round: known.Round + 1}
@@ -87,6 +88,22 @@ func (w *Worker) issue(ctx context.Context, job link.Job, p link.IssueJob) (link
 		return link.IssueAnswer{}, err
 	}
 	return w.certify(ctx, job, authority, p, known, key)
+}
+
+// issued is the certificate of the entry's round, nil before there is one.
+func (e issueEntry) issued() []byte {
+	if e.Answer != nil {
+		return e.Answer.Certificate
+	}
+	return e.Certificate
+}
+
+// validNow tells whether a certificate is of use. One that was made while the clock was wrong is not, and the server
+// would refuse it for ever.
+func (w *Worker) validNow(der []byte) bool {
+	cert, err := x509.ParseCertificate(der)
+	now := w.Clock()
+	return err == nil && !now.Before(cert.NotBefore) && !now.After(cert.NotAfter)
 }
 
 // checkIssue refuses, before a certificate exists, what could not be sealed or kept afterwards.
@@ -103,16 +120,16 @@ func checkIssue(p link.IssueJob) error {
 	return nil
 }
 
-// supersede ends the certificate of an intent that the server accepted and asks for again, as one does that was put back
-// from a backup. The key is not here any more, so that a new certificate takes its place.
+// supersede ends the certificate of an intent that is asked for again although it cannot be given again: the server
+// accepted it and so its key is not here any more (a server that was put back from a backup asks), or it is not valid.
 func (w *Worker) supersede(ctx context.Context, job link.Job, p link.IssueJob, authority CA, certificate []byte) error {
 	event := keyring.Event{Action: keyring.ActionRevoke, Job: job.ID, Record: p.IntentID, Certificate: hash(certificate),
-		Detail: "asked for again after the server had accepted it: superseded"}
+		Detail: "asked for again, and its key is gone or it is not valid: superseded"}
 	if err := w.Keyring.Audit(event); err != nil {
 		return err
 	}
 	if _, err := authority.Revoke(ctx, certificate, reasonSuperseded, w.Clock()); err != nil {
-		return fmt.Errorf("revoking the certificate that the server has lost: %w", err)
+		return fmt.Errorf("revoking the certificate that a new one replaces: %w", err)
 	}
 	return nil
 }
