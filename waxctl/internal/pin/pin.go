@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/waxseal/waxseal/internal/escrow"
 )
@@ -35,6 +36,7 @@ type Result struct {
 // Check verifies a key set for a server. given is the fingerprint that the operator passed, empty for trust at first use.
 // A set under another root than the pinned one, or with a lower serial than one seen before, is an error.
 func (s Store) Check(server, given string, signed escrow.SignedKeySet) (Result, error) {
+	server = strings.TrimRight(server, "/") // the same server must not be met for the first time twice
 	pin, known, err := s.read(server)
 	if err != nil {
 		return Result{}, err
@@ -55,10 +57,19 @@ func (s Store) Check(server, given string, signed escrow.SignedKeySet) (Result, 
 	if err != nil {
 		return Result{}, err
 	}
-	return Result{Set: set, Root: root, FirstUse: !known && given == ""}, s.write(Pin{Server: server, Root: root, Serial: set.Serial})
+	return Result{Set: set, Root: root, FirstUse: !known && given == ""}, s.remember(Pin{Server: server, Root: root, Serial: set.Serial})
+}
+
+// remember writes a pin unless another run has seen a newer set in between.
+func (s Store) remember(p Pin) error {
+	if newest, known, err := s.read(p.Server); err != nil || known && newest.Root == p.Root && newest.Serial >= p.Serial {
+		return err
+	}
+	return s.write(p)
 }
 
 func (s Store) path(server string) string {
+	server = strings.TrimRight(server, "/")
 	sum := sha256.Sum256([]byte(server))
 	return filepath.Join(s.Dir, "pin-"+hex.EncodeToString(sum[:8])+".json")
 }

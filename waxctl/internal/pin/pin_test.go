@@ -89,3 +89,18 @@ func TestTheFingerprintThatWasPassedWinsAndStays(t *testing.T) {
 		t.Error("after pinning anew the old root must be refused")
 	}
 }
+
+// TestASlashIsNoOtherServer: else a swapped root would be trusted at its "first" use.
+func TestASlashIsNoOtherServer(t *testing.T) {
+	store := pin.Store{Dir: t.TempDir()}
+	if _, err := store.Check(server, "", set(t, 1, root(t))); err != nil {
+		t.Fatal(err)
+	}
+	var wrong *escrow.WrongRootError
+	if _, err := store.Check(server+"/", "", set(t, 1, root(t))); !errors.As(err, &wrong) {
+		t.Errorf("got %v", err)
+	}
+	if store.Path(server) != store.Path(server+"/") {
+		t.Error("two pins for one server")
+	}
+}
