@@ -1,7 +1,7 @@
 package pfx
 
 import (
-	"encoding/hex"
+	"encoding/base32"
 	"fmt"
 	"io"
 
@@ -41,11 +41,12 @@ func Encode(rand io.Reader, id Identity, password string, f Flavour) ([]byte, er
 	return out, nil
 }
 
-// NewPassword makes a password of 128 random bits, in hexadecimal: every device keyboard and charset carries it.
+// NewPassword makes a password of 128 random bits, in base32: every charset carries it, and with 26 characters it is short
+// enough for gpgsm, which takes no more than 31.
 func NewPassword(rand io.Reader) (string, error) {
 	var b [16]byte
 	if _, err := io.ReadFull(rand, b[:]); err != nil {
 		return "", fmt.Errorf("reading randomness for a password: %w", err)
 	}
-	return hex.EncodeToString(b[:]), nil
+	return base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(b[:]), nil
 }
