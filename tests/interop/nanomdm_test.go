@@ -132,18 +132,20 @@ func startNano(t *testing.T, flags ...string) *nano {
 	return n
 }
 
-// serve starts a program that listens where a flag says, and gives its URL.
+// serve starts a program that listens where a flag says, and gives its URL. Somebody else may take the address in between;
+// then the program ends, and another address is tried.
 func (n *nano) serve(label, program, flag string, args ...string) string {
 	n.t.Helper()
-	address := n.freeAddress()
-	ended := n.start(label, program, append([]string{flag, address}, args...)...)
-	n.wait("the start of "+label, func() bool {
-		if ended() {
-			n.t.Fatalf("%s ended at once\n%s", label, n.tail())
+	for range 3 {
+		address := n.freeAddress()
+		ended := n.start(label, program, append([]string{flag, address}, args...)...)
+		n.wait("the start of "+label, func() bool { return ended() || listens(address) })
+		if !ended() {
+			return "http://" + address
 		}
-		return listens(address)
-	})
-	return "http://" + address
+	}
+	n.t.Fatalf("%s ends at once\n%s", label, n.tail())
+	return ""
 }
 
 func (n *nano) hook(_ http.ResponseWriter, r *http.Request) {
@@ -286,7 +288,7 @@ func (n *nano) inventory(udid string) []byte {
 	n.enqueue(udid, "information", requestType("DeviceInformation", "<key>Queries</key><array><string>UDID</string><string>OSVersion</string><string>SerialNumber</string></array>"))
 	n.enqueue(udid, "profiles", requestType("ProfileList", ""))
 	n.enqueue(udid, "certificates", requestType("CertificateList", ""))
-	n.agent("sync")
+	n.agent("sync", "--wait", "60s")
 	answers, _ := n.result("information", "Acknowledged")["QueryResponses"].(dict)
 	if answers["UDID"] != udid || answers["OSVersion"] != "18.1" || answers["SerialNumber"] == nil {
 		n.t.Errorf("DeviceInformation answers %v", answers)
@@ -340,7 +342,7 @@ func (n *nano) ordinary(udid string) {
 	n.enqueue(udid, "with", requestType("ProfileList", ""))
 	n.enqueue(udid, "remove", requestType("RemoveProfile", "<key>Identifier</key><string>com.other.root</string>"))
 	n.enqueue(udid, "without", requestType("ProfileList", ""))
-	n.agent("sync")
+	n.agent("sync", "--wait", "60s")
 	n.result("install", "Acknowledged")
 	n.result("remove", "Acknowledged")
 	if got := n.installed("with"); !slices.Equal(got, []string{"com.other.enroll", "com.other.root"}) {
@@ -366,7 +368,7 @@ func (n *nano) encrypted(udid string, identity []byte) {
 		base64.StdEncoding.EncodeToString(sealed)+"</data>"))
 	signed := n.peer(nil, "openssl", "cms", "-sign", "-binary", "-nodetach", "-in", "secret.mobileconfig", "-signer", "carol.pem", "-inkey", "carol.key", "-outform", "DER")
 	n.enqueue(udid, "secret", installing(signed))
-	n.agent("sync")
+	n.agent("sync", "--wait", "60s")
 	n.result("secret", "Acknowledged")
 	if list := string(n.agent("keychain", "list", "--json")); !strings.Contains(list, `"addresses":["carol@other.test"]`) {
 		n.t.Errorf("the keychain has:\n%s", list)
@@ -397,6 +399,6 @@ func (n *nano) userRemoves(string) { n.agent("unenroll") }
 func (n *nano) serverRemoves(udid string) {
 	n.t.Helper()
 	n.enqueue(udid, "leave", requestType("RemoveProfile", "<key>Identifier</key><string>com.other.enroll</string>"))
-	n.agent("sync")
+	n.agent("sync", "--wait", "60s")
 	n.result("leave", "Acknowledged")
 }

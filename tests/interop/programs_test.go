@@ -102,9 +102,10 @@ func openSources() error {
 // the run is strict.
 func need(t *testing.T, name string) string {
 	t.Helper()
-	places := []string{name, filepath.Join("/usr/libexec/certmonger", name), filepath.Join("/usr/lib/certmonger", name)}
-	if gopath, err := exec.Command("go", "env", "GOPATH").Output(); err == nil {
-		places = append(places, filepath.Join(strings.TrimSpace(string(gopath)), "bin", name))
+	places := []string{name, filepath.Join("/usr/sbin", name)}
+	if out, err := exec.Command("go", "env", "GOBIN", "GOPATH").Output(); err == nil {
+		gobin, gopath, _ := strings.Cut(string(out), "\n")
+		places = append(places, filepath.Join(gobin, name), filepath.Join(strings.TrimSpace(gopath), "bin", name))
 	}
 	for _, place := range places {
 		if path, err := exec.LookPath(place); err == nil {

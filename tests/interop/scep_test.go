@@ -102,6 +102,7 @@ func (h *house) deviceCertificate(cert, key, commonName string) {
 
 // certmongerScript asks a certmonger of its own, on a message bus of its own, which ends with it.
 const certmongerScript = `
+PATH=$PATH:/usr/sbin
 mkdir config requests cas local
 export CERTMONGER_CONFIG_DIR="$PWD/config" CERTMONGER_REQUESTS_DIR="$PWD/requests" CERTMONGER_CAS_DIR="$PWD/cas" CERTMONGER_LOCAL_CA_DIR="$PWD/local" CERTMONGER_SYSTEM_LOCK_FILE="$PWD/lock"
 certmonger -s -n -B & daemon=$!
