@@ -22,7 +22,7 @@ import (
 	"time"
 )
 
-//go:embed keys/*.pem
+//go:embed testdata/keys/*.pem
 var keys embed.FS
 
 // poolSize is how many different RSA keys there are; more certificates than that share keys.
@@ -97,7 +97,7 @@ type Options struct {
 // PoolKey returns the RSA key with that number; numbers wrap around.
 func PoolKey(t testing.TB, n int) *rsa.PrivateKey {
 	t.Helper()
-	raw, err := keys.ReadFile(fmt.Sprintf("keys/rsa-%d.pem", n%poolSize))
+	raw, err := keys.ReadFile(fmt.Sprintf("testdata/keys/rsa-%d.pem", n%poolSize))
 	if err != nil {
 		t.Fatalf("reading pool key: %v", err)
 	}
