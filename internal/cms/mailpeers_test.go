@@ -91,10 +91,17 @@ func gpg(t *testing.T) (dir string, ca *testpki.CA, id *testpki.Identity) {
 	fingerprint := peer(t, dir, "sh", "-c", "openssl x509 -in ca.pem -noout -fingerprint -sha1 | cut -d= -f2")
 	write(t, dir, "trustlist.txt", append(bytes.TrimSpace(fingerprint), " S relax\n"...))
 	write(t, dir, "gpgsm.conf", []byte("disable-crl-checks\n"))
-	peer(t, dir, "openssl", "pkcs12", "-export", "-legacy", "-descert", "-in", "cert.pem", "-inkey", "key.pem", "-certfile", "ca.pem",
-		"-passout", "pass:pw", "-out", "p12")
-	peer(t, dir, "sh", "-c", "echo pw | gpgsm --batch --pinentry-mode loopback --passphrase-fd 0 --import p12")
-	return dir, ca, id
+	// gpgsm misreads one salt in 128 (TestGpgsmImportsLegacyDES), so three are offered.
+	for range 3 {
+		peer(t, dir, "openssl", "pkcs12", "-export", "-legacy", "-descert", "-in", "cert.pem", "-inkey", "key.pem", "-certfile", "ca.pem",
+			"-passout", "pass:pw", "-out", "p12")
+		_, err := try(t, dir, "sh", "-c", "echo pw | gpgsm --batch --pinentry-mode loopback --passphrase-fd 0 --import p12")
+		if err == nil {
+			return dir, ca, id
+		}
+	}
+	t.Fatal("gpgsm takes no PKCS #12 file of OpenSSL")
+	return "", nil, nil
 }
 
 func TestGpgsm(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"errors"
+	mathrand "math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -238,10 +239,12 @@ func TestDecodePBMAC1(t *testing.T) {
 	}
 }
 
-// TestGpgsmImportsLegacyDES: gpgsm 2.2 reads 3DES only.
+// TestGpgsmImportsLegacyDES: gpgsm 2.2 reads 3DES only. One salt in 128 it cannot read, because its key derivation loses
+// a leading zero of RFC 7292 appendix B.2 step 6C; so the salts are fixed here.
 func TestGpgsmImportsLegacyDES(t *testing.T) {
 	dir, id, chain := home(t, testpki.RSA2048)
-	out, err := Encode(rand.Reader, Identity{PrivateKey: id.Key, Certificate: id.Cert, Chain: chain}, "ascii", LegacyDES)
+	salts := mathrand.NewChaCha8([32]byte{})
+	out, err := Encode(salts, Identity{PrivateKey: id.Key, Certificate: id.Cert, Chain: chain}, "ascii", LegacyDES)
 	if err != nil {
 		t.Fatal(err)
 	}
