@@ -66,6 +66,8 @@ type Document struct {
 	Certificates []string `json:"certificates,omitempty"`
 	// Profiles are the names of the admin's profiles that the document serves.
 	Profiles []string `json:"profiles,omitempty"`
+	// UserScope: the document can only be installed, removed and looked at while its user is logged on (Windows' ./User).
+	UserScope bool `json:"userScope,omitempty"`
 	// Reason is set when the document must wait; Detail is a sentence that names what is missing.
 	Reason Reason `json:"reason,omitempty"`
 	Detail string `json:"detail,omitempty"`

@@ -34,6 +34,8 @@ const (
 	ReasonNotDeliverable Reason = "NotDeliverable"
 	// ReasonNotNow: the device said NotNow (locked).
 	ReasonNotNow Reason = "NotNow"
+	// ReasonUserNotLoggedOn: the user's part of the device can be reached only while the enrolled user is logged on.
+	ReasonUserNotLoggedOn Reason = "UserNotLoggedOn"
 	// ReasonNoPushCertificate: a real Apple device is never woken without an APNs certificate.
 	ReasonNoPushCertificate Reason = "NoPushCertificate"
 	// ReasonMustReenroll: the device enrolled before a push certificate was set; its Topic can never change.
