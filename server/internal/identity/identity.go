@@ -49,6 +49,8 @@ type Jobs interface {
 type Config struct {
 	Store Store
 	Jobs  Jobs
+	// Users is needed by Login.
+	Users Users
 	Clock func() time.Time
 	Rand  io.Reader
 	// Ticks makes the ticker by which a wait notices answers that another server node stored.
@@ -112,7 +114,7 @@ func (s *Service) CreateLink(ctx context.Context, user model.User, platform prof
 	if life < 0 || life > MaxLinkLife {
 		return "", refuse("expires: %s is not between a moment and %s", life, MaxLinkLife)
 	}
-	token, err := s.newSecret()
+	token, err := s.newToken(platform)
 	if err != nil {
 		return "", err
 	}
@@ -155,28 +157,45 @@ func (s *Service) Profile(ctx context.Context, token string) (challenge, enrolme
 	if challenge, err = s.newSecret(); err != nil {
 		return "", "", err
 	}
+	enrolmentID, err = s.start(ctx, l, challenge)
+	return challenge, enrolmentID, err
+}
+
+// start stores the challenge of one enrolment by a link.
+func (s *Service) start(ctx context.Context, l model.Link, challenge string) (enrolmentID string, err error) {
 	if enrolmentID, err = s.newID(); err != nil {
-		return "", "", err
+		return "", err
 	}
 	now := s.cfg.Clock()
 	c := model.Challenge{Hash: Hash(challenge), LinkID: l.ID, UserID: l.UserID, Platform: l.Platform,
 		EnrolmentID: enrolmentID, CreatedAt: now, ExpiresAt: now.Add(ChallengeLife)}
 	if err := s.cfg.Store.CreateChallenge(ctx, c); err != nil {
-		return "", "", fmt.Errorf("storing a challenge: %w", err)
+		return "", fmt.Errorf("storing a challenge: %w", err)
 	}
-	return challenge, enrolmentID, nil
+	return enrolmentID, nil
 }
 
 // Bind finds the enrolment that a certificate is bound to. Whether the certificate is good is the caller's question;
 // model.ErrNotFound when it is bound to none.
+//
+// A device that speaks with its renewed certificate has it, so from then on the former one binds nothing.
 func (s *Service) Bind(ctx context.Context, cert *x509.Certificate) (model.Enrolment, error) {
 	sum := sha256.Sum256(cert.Raw)
-	return s.cfg.Store.EnrolmentByCertificate(ctx, hex.EncodeToString(sum[:]))
+	id := hex.EncodeToString(sum[:])
+	enr, err := s.cfg.Store.EnrolmentByCertificate(ctx, id)
+	if err != nil || enr.CertSHA256 == id {
+		return enr, err
+	}
+	return s.promote(ctx, enr, id)
 }
 
 // Authenticate binds an enrolment to the device that speaks. The facts are what the device says about itself; owner and
 // platform come from the enrolment. model.ErrConflict: the enrolment belongs to another external id.
 func (s *Service) Authenticate(ctx context.Context, enr model.Enrolment, facts model.Device) (model.Enrolment, error) {
+	return s.authenticate(ctx, enr, facts.ExternalID, facts)
+}
+
+func (s *Service) authenticate(ctx context.Context, enr model.Enrolment, externalID string, facts model.Device) (model.Enrolment, error) {
 	id, err := s.newID()
 	if err != nil {
 		return model.Enrolment{}, err
@@ -186,7 +205,7 @@ func (s *Service) Authenticate(ctx context.Context, enr model.Enrolment, facts m
 	facts.State, facts.CreatedAt, facts.StateAt, facts.LastSeen = model.DeviceEnrolled, now, now, now
 	audit := model.AuditEntry{At: now, Actor: "enrolment " + enr.ID, Action: "device.enrol", Object: facts.ExternalID, Outcome: "ok",
 		Detail: map[string]string{"user": enr.UserID, "platform": string(enr.Platform), "model": facts.Model, "os": facts.OSVersion}}
-	return s.cfg.Store.Authenticate(ctx, enr.ID, facts, audit)
+	return s.cfg.Store.Authenticate(ctx, enr.ID, externalID, facts, audit)
 }
 
 // TokenUpdate stores what wakes the device. An enrolment whose topic is not the push certificate's can never be woken.

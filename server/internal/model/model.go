@@ -58,7 +58,7 @@ type Device struct {
 	ID           string
 	UserID       string
 	Platform     profiles.Platform
-	ExternalID   string // UDID
+	ExternalID   string // UDID; HWDevID on Windows, where each enrolment has a DeviceID of its own
 	Name         string
 	Model        string
 	OSVersion    string
@@ -89,13 +89,16 @@ type Enrolment struct {
 	UserID      string
 	Platform    profiles.Platform
 	Channel     string // "device" or "user"
-	ExternalID  string // apple.md 1.4; empty until Authenticate
+	ExternalID  string // UDID (apple.md 1.4), DeviceID (windows.md 1.6); empty until Authenticate
 	State       EnrolmentState
 	Certificate []byte // DER of the bound certificate
 	CertSHA256  string // lower-case hex
-	PushToken   []byte
-	PushMagic   string
-	PushTopic   string
+	// NextCertificate is a renewed one that the device has not used yet; both are good until it does.
+	NextCertificate []byte
+	NextCertSHA256  string
+	PushToken       []byte
+	PushMagic       string
+	PushTopic       string
 	// MustReenroll: enrolled while no push certificate was set; Topic can never change.
 	MustReenroll bool
 	// Version grows with each saved decision; Save compares it.
@@ -178,6 +181,21 @@ type Command struct {
 	Error       string
 	CreatedAt   time.Time
 	UpdatedAt   time.Time
+}
+
+// Session is the conversation that a Windows device has with us (OMA DM): one for each enrolment, the latest.
+type Session struct {
+	EnrolmentID string
+	ID          string // the device's SessionID
+	// Heard is the MsgID of the device's last message; our answer to it has the same one.
+	Heard int
+	// Login is the last LoginStatus of the session: "user", "others", "none"; empty: not said.
+	Login string
+	// State is what the commands of our last answer wait for; empty: nothing.
+	State json.RawMessage
+	// Version is that of the row as it was read; 0: there is none yet.
+	Version   int64
+	UpdatedAt time.Time
 }
 
 // Inventory is what the device last said that it has.
@@ -293,7 +311,7 @@ const (
 	ConnectorTrusted ConnectorState = "trusted"
 )
 
-// Link is an enrolment link; only the hash of its token is kept.
+// Link is an enrolment link, or a one-time enrolment secret of Windows; only the hash of its token is kept.
 type Link struct {
 	ID        string
 	TokenHash string
@@ -304,8 +322,8 @@ type Link struct {
 	SpentAt   time.Time // zero: not spent
 }
 
-// Challenge is one SCEP challenge of a downloaded enrolment profile; only its hash is kept. EnrolmentID is chosen at the
-// download and becomes the certificate's name.
+// Challenge is one SCEP challenge of a downloaded enrolment profile, the token of a Windows sign-in, or a renewal, which
+// has no link; only its hash is kept. EnrolmentID is chosen at the download and becomes the certificate's name.
 type Challenge struct {
 	Hash        string
 	LinkID      string

@@ -106,6 +106,12 @@ func (t *tx) identityAnswer(c connectorapi.Completion, j model.Job) error {
 	if err != nil {
 		return err
 	}
+	if ch.LinkID == "" {
+		if err := t.renewed(c.Identity, ch, c.At); err != nil {
+			return err
+		}
+		return t.finish(j.ID, c.At)
+	}
 	n, err := t.run(`UPDATE links SET spent_at = $1, spent_by = $2 WHERE id = $3 AND spent_at = 0`, c.At, ch.Hash, ch.LinkID)
 	if err != nil {
 		return err
@@ -121,12 +127,8 @@ func (t *tx) identityAnswer(c connectorapi.Completion, j model.Job) error {
 }
 
 func (t *tx) bindIdentity(id *connectorapi.IdentityEffect, ch model.Challenge, now time.Time) error {
-	cert := id.Certificate
-	cert.Kind, cert.UserID, cert.EnrolmentID = model.CertificateIdentity, ch.UserID, ch.EnrolmentID
-	if cert.Status == "" {
-		cert.Status, cert.StatusAt = model.CertificateCurrent, now
-	}
-	if err := put(t, certificates(), certificates().upsert([]string{"sha256", "user_id"}), cert); err != nil {
+	cert, err := t.storeIdentity(id, ch, now)
+	if err != nil {
 		return err
 	}
 	e := model.Enrolment{ID: ch.EnrolmentID, UserID: ch.UserID, Platform: ch.Platform, Channel: "device",

@@ -29,8 +29,10 @@ func (t *tx) endEnrolment(e model.Enrolment, event profiles.Event, now time.Time
 	}
 	for _, statement := range []string{
 		`DELETE FROM records WHERE enrolment_id = $1 AND kind = 'issued'`,
+		`DELETE FROM sessions WHERE enrolment_id = $1`,
 		`UPDATE documents SET payload = NULL, payload_revision = '', payload_recipient = '' WHERE enrolment_id = $1`,
-		`UPDATE enrolments SET state = 'ended', push_token = NULL, push_magic = '', dirty = FALSE, version = version + 1 WHERE id = $1`,
+		`UPDATE enrolments SET state = 'ended', push_token = NULL, push_magic = '', next_certificate = NULL,
+			next_cert_sha256 = '', dirty = FALSE, version = version + 1 WHERE id = $1`,
 	} {
 		if err := t.do(statement, e.ID); err != nil {
 			return err

@@ -100,13 +100,16 @@ func (t *tx) linkUsable(c model.Challenge, now time.Time) error {
 func (db *DB) EnrolmentByCertificate(ctx context.Context, certSHA256 string) (e model.Enrolment, err error) {
 	err = db.look(ctx, "looking for a certificate's enrolment", func(t *tx) error {
 		e, err = find(t, enrolments(), `WHERE cert_sha256 = $1`, certSHA256)
+		if isAbsent(err) {
+			e, err = find(t, enrolments(), `WHERE next_cert_sha256 = $1 AND next_cert_sha256 <> ''`, certSHA256)
+		}
 		return err
 	})
 	return e, err
 }
 
 // Authenticate implements identity.Store.
-func (db *DB) Authenticate(ctx context.Context, enrolmentID string, d model.Device, audit model.AuditEntry) (e model.Enrolment, err error) {
+func (db *DB) Authenticate(ctx context.Context, enrolmentID, externalID string, d model.Device, audit model.AuditEntry) (e model.Enrolment, err error) {
 	err = db.write(ctx, "binding an enrolment to its device", func(t *tx) error {
 		e, err = find(t, enrolments(), `WHERE id = $1`+db.dialect.ForUpdate, enrolmentID)
 		if err != nil {
@@ -115,11 +118,12 @@ func (db *DB) Authenticate(ctx context.Context, enrolmentID string, d model.Devi
 		switch {
 		case e.State == model.EnrolmentEnded:
 			return fmt.Errorf("the enrolment has ended: %w", model.ErrConflict)
-		case e.ExternalID != "" && e.ExternalID != d.ExternalID:
+		case e.ExternalID != "" && e.ExternalID != externalID:
 			return fmt.Errorf("the enrolment is bound to another device: %w", model.ErrConflict)
 		case e.ExternalID != "":
 			err = t.authenticateAgain(e, d)
 		default:
+			e.ExternalID = externalID
 			e, err = t.bindDevice(e, d, audit.At)
 		}
 		if err != nil {
@@ -175,7 +179,7 @@ func (t *tx) bindDevice(e model.Enrolment, d model.Device, now time.Time) (model
 			return e, err
 		}
 	}
-	e.DeviceID, e.ExternalID, e.State, e.Version = id, d.ExternalID, model.EnrolmentAuthenticated, e.Version+1
+	e.DeviceID, e.State, e.Version = id, model.EnrolmentAuthenticated, e.Version+1
 	if err := t.do(`UPDATE certificates SET device_id = $1 WHERE enrolment_id = $2`, id, e.ID); err != nil {
 		return e, err
 	}

@@ -32,10 +32,17 @@ func enrolments() table[model.Enrolment] {
 	return table[model.Enrolment]{"enrolments", func(e *model.Enrolment) row {
 		return row{{"id", &e.ID}, {"device_id", &e.DeviceID}, {"user_id", &e.UserID}, {"platform", &e.Platform},
 			{"channel", &e.Channel}, {"external_id", &e.ExternalID}, {"state", &e.State}, {"certificate", &e.Certificate},
-			{"cert_sha256", &e.CertSHA256}, {"push_token", &e.PushToken}, {"push_magic", &e.PushMagic},
+			{"cert_sha256", &e.CertSHA256}, {"next_certificate", &e.NextCertificate}, {"next_cert_sha256", &e.NextCertSHA256}, {"push_token", &e.PushToken}, {"push_magic", &e.PushMagic},
 			{"push_topic", &e.PushTopic}, {"must_reenroll", &e.MustReenroll}, {"version", &e.Version},
 			{"settled_generation", &e.SettledGeneration}, {"dirty", &e.Dirty}, {"inventory_at", &e.InventoryAt},
 			{"last_seen", &e.LastSeen}}
+	}}
+}
+
+func sessions() table[model.Session] {
+	return table[model.Session]{"sessions", func(s *model.Session) row {
+		return row{{"enrolment_id", &s.EnrolmentID}, {"session_id", &s.ID}, {"heard", &s.Heard}, {"login", &s.Login},
+			{"state", &s.State}, {"version", &s.Version}, {"updated_at", &s.UpdatedAt}}
 	}}
 }
 

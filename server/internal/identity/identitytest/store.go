@@ -83,7 +83,7 @@ func (s *Store) EnrolmentByCertificate(_ context.Context, sum string) (model.Enr
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, e := range s.enrolments {
-		if e.CertSHA256 == sum {
+		if e.CertSHA256 == sum || (e.NextCertSHA256 == sum && sum != "") {
 			return e, s.Err
 		}
 	}
@@ -144,19 +144,66 @@ func (s *Store) linkByID(id string) model.Link {
 	return model.Link{}
 }
 
+// Renew implements identity.Store.
+func (s *Store) Renew(_ context.Context, c model.Challenge, job model.Job) (model.Challenge, error) {
+	stored, created, err := s.renew(c, job)
+	if created && s.Created != nil {
+		s.Created(job)
+	}
+	return stored, err
+}
+
+func (s *Store) renew(c model.Challenge, job model.Job) (model.Challenge, bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e, err := found(s.enrolments, c.EnrolmentID, s.Err)
+	if err != nil {
+		return c, false, err
+	}
+	if e.State != model.EnrolmentActive {
+		return c, false, model.ErrConflict
+	}
+	if stored, known := s.challenges[c.Hash]; known {
+		return stored, false, nil
+	}
+	c.JobID = job.ID
+	s.challenges[c.Hash], s.jobs[job.ID] = c, job
+	return c, true, nil
+}
+
+// Promote implements identity.Store.
+func (s *Store) Promote(_ context.Context, id, sum string, _ time.Time, audit model.AuditEntry) (model.Enrolment, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e, err := found(s.enrolments, id, s.Err)
+	if err != nil || e.NextCertSHA256 != sum {
+		return e, err
+	}
+	e.Certificate, e.CertSHA256, e.NextCertificate, e.NextCertSHA256, e.Dirty = e.NextCertificate, sum, nil, "", true
+	s.enrolments[id] = e
+	s.audit = append(s.audit, audit)
+	return e, nil
+}
+
+// Users is a set of users by id, for identity.Config.
+type Users map[string]model.User
+
+// UserByID implements identity.Users.
+func (u Users) UserByID(_ context.Context, id string) (model.User, error) { return found(u, id, nil) }
+
 // Authenticate implements identity.Store.
-func (s *Store) Authenticate(_ context.Context, id string, d model.Device, audit model.AuditEntry) (model.Enrolment, error) {
+func (s *Store) Authenticate(_ context.Context, id, externalID string, d model.Device, audit model.AuditEntry) (model.Enrolment, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e, err := found(s.enrolments, id, s.Err)
 	if err != nil {
 		return e, err
 	}
-	if e.ExternalID != "" && e.ExternalID != d.ExternalID {
+	if e.ExternalID != "" && e.ExternalID != externalID {
 		return e, model.ErrConflict
 	}
 	if e.DeviceID == "" {
-		e.DeviceID, e.ExternalID, e.State = d.ID, d.ExternalID, model.EnrolmentAuthenticated
+		e.DeviceID, e.ExternalID, e.State = d.ID, externalID, model.EnrolmentAuthenticated
 		s.devices[d.ID] = d
 		s.audit = append(s.audit, audit)
 	}
@@ -290,6 +337,12 @@ func (s *Store) bind(job model.Job, order link.IdentityJob, cert, ca *x509.Certi
 			}
 		}
 		sum := sha256.Sum256(cert.Raw)
+		if c.LinkID == "" {
+			e := s.enrolments[order.EnrolmentID]
+			e.NextCertificate, e.NextCertSHA256 = cert.Raw, hex.EncodeToString(sum[:])
+			s.enrolments[order.EnrolmentID] = e
+			continue
+		}
 		s.enrolments[order.EnrolmentID] = model.Enrolment{ID: order.EnrolmentID, UserID: order.UserID, Platform: c.Platform, Channel: "device",
 			State: model.EnrolmentIssued, Certificate: cert.Raw, CertSHA256: hex.EncodeToString(sum[:])}
 	}

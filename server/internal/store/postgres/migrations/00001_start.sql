@@ -63,6 +63,8 @@ CREATE TABLE enrolments (
     state              TEXT COLLATE "C" NOT NULL,
     certificate        BYTEA,
     cert_sha256        TEXT COLLATE "C" NOT NULL,
+    next_certificate   BYTEA,
+    next_cert_sha256   TEXT COLLATE "C" NOT NULL,
     push_token         BYTEA,
     push_magic         TEXT COLLATE "C" NOT NULL,
     push_topic         TEXT COLLATE "C" NOT NULL,
@@ -79,11 +81,22 @@ CREATE TABLE enrolments (
     created_at         BIGINT NOT NULL DEFAULT 0
 );
 CREATE UNIQUE INDEX enrolments_certificate ON enrolments (cert_sha256);
+CREATE UNIQUE INDEX enrolments_next_certificate ON enrolments (next_cert_sha256) WHERE next_cert_sha256 <> '';
 CREATE INDEX enrolments_device ON enrolments (device_id);
 CREATE INDEX enrolments_user ON enrolments (user_id);
 CREATE INDEX enrolments_dirty ON enrolments (pushed_at) WHERE dirty AND state = 'active';
 CREATE INDEX enrolments_inventory ON enrolments (inventory_at) WHERE state = 'active';
 CREATE INDEX enrolments_settled ON enrolments (settled_generation) WHERE state = 'active';
+
+CREATE TABLE sessions (
+    enrolment_id TEXT COLLATE "C" PRIMARY KEY REFERENCES enrolments (id) ON DELETE CASCADE,
+    session_id   TEXT COLLATE "C" NOT NULL,
+    heard        BIGINT NOT NULL,
+    login        TEXT COLLATE "C" NOT NULL,
+    state        TEXT COLLATE "C" NOT NULL,
+    version      BIGINT NOT NULL,
+    updated_at   BIGINT NOT NULL
+);
 
 CREATE TABLE documents (
     enrolment_id          TEXT COLLATE "C" NOT NULL REFERENCES enrolments (id) ON DELETE CASCADE,
@@ -267,6 +280,7 @@ DROP TABLE certificates;
 DROP TABLE inventories;
 DROP TABLE commands;
 DROP TABLE documents;
+DROP TABLE sessions;
 DROP TABLE enrolments;
 DROP TABLE devices;
 DROP TABLE objects;

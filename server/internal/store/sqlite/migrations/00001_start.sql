@@ -63,6 +63,8 @@ CREATE TABLE enrolments (
     state              TEXT NOT NULL,
     certificate        BLOB,
     cert_sha256        TEXT NOT NULL,
+    next_certificate   BLOB,
+    next_cert_sha256   TEXT NOT NULL,
     push_token         BLOB,
     push_magic         TEXT NOT NULL,
     push_topic         TEXT NOT NULL,
@@ -79,11 +81,22 @@ CREATE TABLE enrolments (
     created_at         INTEGER NOT NULL DEFAULT 0
 );
 CREATE UNIQUE INDEX enrolments_certificate ON enrolments (cert_sha256);
+CREATE UNIQUE INDEX enrolments_next_certificate ON enrolments (next_cert_sha256) WHERE next_cert_sha256 <> '';
 CREATE INDEX enrolments_device ON enrolments (device_id);
 CREATE INDEX enrolments_user ON enrolments (user_id);
 CREATE INDEX enrolments_dirty ON enrolments (pushed_at) WHERE dirty AND state = 'active';
 CREATE INDEX enrolments_inventory ON enrolments (inventory_at) WHERE state = 'active';
 CREATE INDEX enrolments_settled ON enrolments (settled_generation) WHERE state = 'active';
+
+CREATE TABLE sessions (
+    enrolment_id TEXT PRIMARY KEY REFERENCES enrolments (id) ON DELETE CASCADE,
+    session_id   TEXT NOT NULL,
+    heard        INTEGER NOT NULL,
+    login        TEXT NOT NULL,
+    state        TEXT NOT NULL,
+    version      INTEGER NOT NULL,
+    updated_at   INTEGER NOT NULL
+);
 
 CREATE TABLE documents (
     enrolment_id          TEXT NOT NULL REFERENCES enrolments (id) ON DELETE CASCADE,
@@ -267,6 +280,7 @@ DROP TABLE certificates;
 DROP TABLE inventories;
 DROP TABLE commands;
 DROP TABLE documents;
+DROP TABLE sessions;
 DROP TABLE enrolments;
 DROP TABLE devices;
 DROP TABLE objects;

@@ -1,0 +1,39 @@
+package identity
+
+import (
+	"context"
+	"crypto/x509"
+	"fmt"
+
+	"github.com/waxseal/waxseal/server/internal/model"
+)
+
+// Renew asks for a further certificate of an active enrolment, for the key of the request. The same key again gives the
+// same answer, so that a lost one can be asked for once more. Errors are those of Redeem; model.ErrConflict: the enrolment
+// is not active.
+func (s *Service) Renew(ctx context.Context, enr model.Enrolment, csr *x509.CertificateRequest) (model.Challenge, error) {
+	key := keyHash(csr)
+	now := s.cfg.Clock()
+	c := model.Challenge{Hash: Hash("renew:" + enr.ID + ":" + key), UserID: enr.UserID, Platform: enr.Platform, EnrolmentID: enr.ID,
+		CreatedAt: now, ExpiresAt: now.Add(ChallengeLife), KeySHA256: key}
+	if err := checkRequest(csr, c); err != nil {
+		return c, err
+	}
+	job, err := s.identityJob(csr, c)
+	if err != nil {
+		return c, err
+	}
+	job.Key += ":" + key
+	return s.cfg.Store.Renew(ctx, c, job)
+}
+
+func (s *Service) promote(ctx context.Context, enr model.Enrolment, certSHA256 string) (model.Enrolment, error) {
+	now := s.cfg.Clock()
+	audit := model.AuditEntry{At: now, Actor: "enrolment " + enr.ID, Action: "enrolment.renew", Object: enr.DeviceID, Outcome: "ok",
+		Detail: map[string]string{"certificate": certSHA256, "former": enr.CertSHA256}}
+	enr, err := s.cfg.Store.Promote(ctx, enr.ID, certSHA256, now, audit)
+	if err != nil {
+		return enr, fmt.Errorf("taking over a renewed certificate: %w", err)
+	}
+	return enr, nil
+}
