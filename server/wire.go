@@ -28,6 +28,7 @@ import (
 	"github.com/waxseal/waxseal/server/internal/push"
 	"github.com/waxseal/waxseal/server/internal/reconcile"
 	"github.com/waxseal/waxseal/server/internal/scep"
+	"github.com/waxseal/waxseal/server/internal/sender"
 	"github.com/waxseal/waxseal/server/internal/web"
 )
 
@@ -35,13 +36,14 @@ import (
 func (s *server) wire(token string) error {
 	s.router = web.New(web.Config{Logger: s.Logger, Clock: s.Clock, Rand: s.Rand, TrustedProxies: s.proxies, Observe: s.metrics.observe})
 	refusals := web.NewRefusals(s.db, s.Logger, s.Clock)
-	s.identity = identity.New(identity.Config{Store: s.db, Jobs: s.db, Clock: s.Clock, Rand: s.Rand})
+	s.identity = identity.New(identity.Config{Store: s.db, Jobs: s.db, Users: s.db, Clock: s.Clock, Rand: s.Rand})
 	s.push = push.New(push.Config{Store: s.db, Sender: s.sender, Logger: s.Logger, Clock: s.Clock, Observe: s.metrics.pushed})
 	s.connectors = connectorapi.New(connectorapi.Config{Store: s.db, RAKey: s.raKey, Lease: s.Settings.JobLease, PKIURL: s.pkiURL(), CheckRendered: checkRendered,
 		Refusals: refusals, Stored: func() { s.identity.Kick(); s.push.Kick() }, Clock: s.Clock, Rand: s.Rand, Logger: s.Logger})
 	authority := identity.NewAuthority(s.db.DeviceAuthority)
 	s.connectors.Routes(s.router)
-	s.apple(authority, refusals).Routes(s.router)
+	from := sender.New(sender.Config{Identity: s.identity, Authority: authority, ProxyHeader: s.Settings.ProxyCertHeader, TrustedProxies: s.proxies, Clock: s.Clock})
+	s.apple(authority, from, refusals).Routes(s.router)
 	scep.New(scep.Config{Identity: s.identity, Authority: authority, RAKey: s.raKey, Refusals: refusals,
 		Kick: s.connectors.Notify, Logger: s.Logger}).Routes(s.router)
 	s.health()
@@ -74,15 +76,15 @@ func (s *server) admin(token string, refusals *web.Refusals) *admin.Service {
 		PushTopic:   s.pushTopic, ConnectorSilence: s.Settings.ConnectorSilence, Wake: s.kick, Token: token, Version: s.Version, Refusals: refusals, Clock: s.Clock, Logger: s.Logger})
 }
 
-func (s *server) apple(authority *identity.Authority, refusals *web.Refusals) *applemdm.Endpoint {
+func (s *server) apple(authority *identity.Authority, from *sender.Sender, refusals *web.Refusals) *applemdm.Endpoint {
 	core := delivery.New(delivery.Config{Store: s.db,
 		Settings:   s.reconcileSettings(),
 		Planners:   map[profiles.Platform]delivery.Planner{profiles.IOS: apple.Plan, profiles.MacOS: apple.Plan},
 		CanDecrypt: canDecrypt, Clock: s.Clock, NewUUID: newUUID, Kick: s.kick})
-	return applemdm.New(applemdm.Config{Identity: s.identity, Authority: authority, Refusals: refusals, Devices: s.db,
+	return applemdm.New(applemdm.Config{Identity: s.identity, Authority: authority, Sender: from, Refusals: refusals, Devices: s.db,
 		Delivery: &delivery.Apple{Service: core, Sign: s.sign, EnrolmentIdentifier: s.fixed.Namespace + ".enrollment"},
 		Profile:  s.enrolmentProfile, Keep: s.keep, Kick: s.kick, Raise: s.metrics.unparsable, Organization: s.Settings.Organization,
-		PushTopic: s.pushTopic, ProxyHeader: s.Settings.ProxyCertHeader, TrustedProxies: s.proxies, Clock: s.Clock, Logger: s.Logger})
+		PushTopic: s.pushTopic, Clock: s.Clock, Logger: s.Logger})
 }
 
 func (s *server) reconcileSettings() reconcile.Settings {

@@ -39,7 +39,7 @@ func (e *Endpoint) checkin(w http.ResponseWriter, r *http.Request) error {
 	return e.deviceChannel(r.Context(), s, msg)
 }
 
-func (e *Endpoint) deviceChannel(ctx context.Context, s sender, msg mdm.Message) error {
+func (e *Endpoint) deviceChannel(ctx context.Context, s message, msg mdm.Message) error {
 	switch m := msg.(type) {
 	case *mdm.TokenUpdate:
 		return e.tokenUpdate(ctx, s, m)
@@ -74,7 +74,7 @@ func unanswered(msg mdm.Message) error {
 }
 
 // first binds the enrolment to the device that speaks.
-func (e *Endpoint) first(ctx context.Context, s sender, m *mdm.Authenticate) error {
+func (e *Endpoint) first(ctx context.Context, s message, m *mdm.Authenticate) error {
 	id := m.From().DeviceID()
 	if id == "" || m.From().IsUser() {
 		return e.refused(ctx, s.enr.ID, &identity.Refusal{Reason: "Authenticate names no UDID or EnrollmentID of a device"})
@@ -107,7 +107,7 @@ func cut(s string) string {
 	return s
 }
 
-func (e *Endpoint) tokenUpdate(ctx context.Context, s sender, m *mdm.TokenUpdate) error {
+func (e *Endpoint) tokenUpdate(ctx context.Context, s message, m *mdm.TokenUpdate) error {
 	if len(m.Token) == 0 || m.PushMagic == "" || m.Topic == "" {
 		return e.unparsed(ctx, s, "checkin", errors.New("TokenUpdate without Token, PushMagic or Topic"))
 	}

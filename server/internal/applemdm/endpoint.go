@@ -13,16 +13,14 @@ package applemdm
 
 import (
 	"context"
-	"crypto/x509"
-	"errors"
 	"log/slog"
 	"net/http"
-	"net/netip"
 	"time"
 
 	"github.com/waxseal/waxseal/platforms/apple/mdm"
 	"github.com/waxseal/waxseal/server/internal/identity"
 	"github.com/waxseal/waxseal/server/internal/model"
+	"github.com/waxseal/waxseal/server/internal/sender"
 	"github.com/waxseal/waxseal/server/internal/web"
 )
 
@@ -41,6 +39,7 @@ type Devices interface {
 type Config struct {
 	Identity  *identity.Service
 	Authority *identity.Authority
+	Sender    *sender.Sender
 	Delivery  Delivery
 	Devices   Devices
 	Refusals  *web.Refusals
@@ -56,11 +55,8 @@ type Config struct {
 	Organization string
 	// PushTopic is the push certificate's topic; empty without one, and then devices cannot be woken.
 	PushTopic string
-	// ProxyHeader is the header in which a proxy of TrustedProxies hands on the client certificate; empty for none.
-	ProxyHeader    string
-	TrustedProxies []netip.Prefix
-	Clock          func() time.Time
-	Logger         *slog.Logger
+	Clock     func() time.Time
+	Logger    *slog.Logger
 }
 
 // Endpoint serves the routes.
@@ -96,16 +92,4 @@ func (e *Endpoint) Routes(r *web.Router) {
 		r.Handle(pattern, device, h, http.MethodPut, http.MethodPost)
 		r.Handle(pattern, open, help, http.MethodGet, http.MethodHead)
 	}
-}
-
-// noConnector is what everybody hears before the first connector has registered.
-const noConnector = "no connector has registered with this server yet, and only it can certify devices; run waxseal-connector init and run"
-
-// verifyChain checks that a certificate is a device certificate of ours that is valid now.
-func (e *Endpoint) verifyChain(ctx context.Context, cert *x509.Certificate) error {
-	err := e.cfg.Authority.Verify(ctx, cert, e.cfg.Clock())
-	if errors.Is(err, model.ErrNotFound) {
-		return web.Hide(http.StatusServiceUnavailable, noConnector, err)
-	}
-	return err
 }

@@ -7,7 +7,9 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/waxseal/waxseal/profiles"
 	"github.com/waxseal/waxseal/server/internal/model"
+	"github.com/waxseal/waxseal/server/internal/sender"
 	"github.com/waxseal/waxseal/server/internal/web"
 )
 
@@ -21,7 +23,7 @@ func (e *Endpoint) enroll(w http.ResponseWriter, r *http.Request) error {
 	}
 	private(w)
 	token := web.Vars(r)["token"]
-	l, err := e.cfg.Identity.Link(r.Context(), token)
+	l, err := e.link(r.Context(), token)
 	if err != nil {
 		return e.deadLink(w, r, l, err)
 	}
@@ -29,11 +31,20 @@ func (e *Endpoint) enroll(w http.ResponseWriter, r *http.Request) error {
 		Platform: string(l.Platform), Until: l.ExpiresAt.UTC().Format("2 January 2006 15:04 MST"), NoPush: e.cfg.PushTopic == ""})
 }
 
+// link reads the link of a token; the secrets of Windows are no links here.
+func (e *Endpoint) link(ctx context.Context, token string) (model.Link, error) {
+	l, err := e.cfg.Identity.Link(ctx, token)
+	if l.Platform == profiles.Windows {
+		return model.Link{}, model.ErrNotFound
+	}
+	return l, err
+}
+
 // download serves the enrolment profile with a fresh challenge.
 func (e *Endpoint) download(w http.ResponseWriter, r *http.Request) error {
 	private(w)
 	ctx, token := r.Context(), web.Vars(r)["token"]
-	l, err := e.cfg.Identity.Link(ctx, token)
+	l, err := e.link(ctx, token)
 	if err != nil {
 		return e.deadLink(w, r, l, err)
 	}
@@ -71,7 +82,7 @@ func (e *Endpoint) ready(ctx context.Context) error {
 		_, err = e.cfg.Authority.RA(ctx)
 	}
 	if errors.Is(err, model.ErrNotFound) {
-		return web.Hide(http.StatusServiceUnavailable, noConnector, err)
+		return web.Hide(http.StatusServiceUnavailable, sender.NoConnector, err)
 	}
 	return err
 }

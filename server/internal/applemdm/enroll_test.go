@@ -9,6 +9,7 @@ import (
 
 	"github.com/waxseal/waxseal/platforms/apple"
 	"github.com/waxseal/waxseal/server/internal/applemdm"
+	"github.com/waxseal/waxseal/server/internal/sender"
 )
 
 const aspen = "application/x-apple-aspen-config"
@@ -75,7 +76,7 @@ func TestEachDownloadHasItsOwnChallenge(t *testing.T) {
 }
 
 func TestWithoutAPushCertificateThePageSaysSo(t *testing.T) {
-	r := newRig(t, func(c *applemdm.Config) { c.PushTopic = "" })
+	r := newRig(t, func(c *applemdm.Config, _ *sender.Config) { c.PushTopic = "" })
 	w := r.do(http.MethodGet, "/enroll/"+r.link(t), nil, header("Accept", "text/html"))
 	if !strings.Contains(w.Body.String(), "NoPushCertificate") {
 		t.Fatalf("%s", w.Body)

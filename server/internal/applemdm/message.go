@@ -9,40 +9,34 @@ import (
 	"strings"
 
 	"github.com/waxseal/waxseal/platforms/apple/mdm"
+	"github.com/waxseal/waxseal/profiles"
 	"github.com/waxseal/waxseal/server/internal/identity"
 	"github.com/waxseal/waxseal/server/internal/model"
 	"github.com/waxseal/waxseal/server/internal/web"
 )
 
-// sender is a message whose sender is proven: the bytes, and the enrolment that its certificate is bound to.
-type sender struct {
+// message is one whose sender is proven: the bytes, and the enrolment that its certificate is bound to.
+type message struct {
 	body []byte
 	enr  model.Enrolment
 }
 
 // authenticate reads a message and finds its sender. A refusal is audited and changes nothing.
-func (e *Endpoint) authenticate(r *http.Request) (sender, error) {
+func (e *Endpoint) authenticate(r *http.Request) (message, error) {
 	body, err := web.ReadBody(r)
 	if err != nil {
-		return sender{}, err
+		return message{}, err
 	}
 	ctx := r.Context()
-	cert, err := e.certificate(r, body)
-	if err == nil {
-		err = e.verifyChain(ctx, cert)
+	enr, err := e.cfg.Sender.Find(r, body)
+	if err == nil && enr.Platform == profiles.Windows {
+		err = &identity.Refusal{Reason: "the certificate is a PC's; Apple devices speak here"}
 	}
 	if err != nil {
-		return sender{}, e.refused(ctx, "", err)
-	}
-	enr, err := e.cfg.Identity.Bind(ctx, cert)
-	if errors.Is(err, model.ErrNotFound) {
-		err = &identity.Refusal{Reason: "the certificate is bound to no enrolment"}
-	}
-	if err != nil {
-		return sender{}, e.refused(ctx, "", err)
+		return message{}, e.refused(ctx, "", err)
 	}
 	web.Annotate(ctx, enr.ID, enr.DeviceID)
-	return sender{body: body, enr: enr}, nil
+	return message{body: body, enr: enr}, nil
 }
 
 // refused turns an error of authentication into an answer: 400 for what broke a rule, 503 for what may
@@ -100,7 +94,7 @@ const unrecognized = `<?xml version="1.0" encoding="UTF-8"?>
 
 // unparsed keeps a correctly signed message that we do not understand and answers 200: the device would send it again
 // for ever otherwise and never get to the next one (apple.md section 2).
-func (e *Endpoint) unparsed(ctx context.Context, s sender, kind string, cause error) error {
+func (e *Endpoint) unparsed(ctx context.Context, s message, kind string, cause error) error {
 	sum := sha256.Sum256(s.body)
 	digest := hex.EncodeToString(sum[:])
 	e.cfg.Raise(kind)

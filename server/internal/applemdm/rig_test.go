@@ -26,6 +26,7 @@ import (
 	"github.com/waxseal/waxseal/server/internal/identity"
 	"github.com/waxseal/waxseal/server/internal/identity/identitytest"
 	"github.com/waxseal/waxseal/server/internal/model"
+	"github.com/waxseal/waxseal/server/internal/sender"
 	"github.com/waxseal/waxseal/server/internal/web"
 )
 
@@ -62,7 +63,7 @@ type rig struct {
 	raised   int
 }
 
-func newRig(t *testing.T, edit ...func(*applemdm.Config)) *rig {
+func newRig(t *testing.T, edit ...func(*applemdm.Config, *sender.Config)) *rig {
 	t.Helper()
 	r := &rig{store: identitytest.New(), ca: testpki.NewCA(t, "device CA"), delivery: &delivery{}, now: testpki.Now(),
 		logs: &bytes.Buffer{}, kept: map[string][]byte{}}
@@ -88,9 +89,11 @@ func newRig(t *testing.T, edit ...func(*applemdm.Config)) *rig {
 				SignMessage: true, AccessRights: 3099})
 		},
 	}
+	from := sender.Config{Identity: r.svc, Authority: cfg.Authority, Clock: clock}
 	for _, e := range edit {
-		e(&cfg)
+		e(&cfg, &from)
 	}
+	cfg.Sender = sender.New(from)
 	r.router = web.New(web.Config{Logger: logger, Clock: clock, Burst: 100_000})
 	applemdm.New(cfg).Routes(r.router)
 	return r
@@ -214,8 +217,8 @@ func withTLS(cert *x509.Certificate) func(*http.Request) {
 	return func(r *http.Request) { r.TLS = &tls.ConnectionState{PeerCertificates: []*x509.Certificate{cert}} }
 }
 
-func trust(cidr string) func(*applemdm.Config) {
-	return func(c *applemdm.Config) {
+func trust(cidr string) func(*applemdm.Config, *sender.Config) {
+	return func(_ *applemdm.Config, c *sender.Config) {
 		c.ProxyHeader, c.TrustedProxies = "X-Client-Cert", []netip.Prefix{netip.MustParsePrefix(cidr)}
 	}
 }

@@ -33,6 +33,10 @@ func (w *work) chooseRemoval() *Action {
 		if d == nil || d.Status != model.DocumentRemoving || w.now.Before(d.RetryAt) {
 			continue
 		}
+		if w.outOfReach(d) {
+			d.Detail = notLoggedOn
+			continue
+		}
 		if a := w.command(ActionRemove, id, "", Action{Identifier: d.Document.Identifier}); a != nil {
 			return a
 		}
@@ -43,7 +47,7 @@ func (w *work) chooseRemoval() *Action {
 func (w *work) chooseInstall() *Action {
 	for _, id := range w.order {
 		d := w.docs[id]
-		if d == nil || !w.wanted[id] || (d.Status != model.DocumentReady && d.Status != model.DocumentSent) {
+		if d == nil || !w.wanted[id] || w.outOfReach(d) || (d.Status != model.DocumentReady && d.Status != model.DocumentSent) {
 			continue
 		}
 		if a := w.command(ActionInstall, id, d.Document.Revision, Action{Document: d.Document, Payload: d.Payload}); a != nil {
@@ -69,6 +73,9 @@ func (w *work) chooseInventory() *Action {
 		at   *time.Time
 	}{{ActionAskFacts, &w.inventory.FactsAt}, {ActionListDocuments, &w.inventory.ProfilesAt},
 		{ActionListCertificates, &w.inventory.CertificatesAt}} {
+		if w.blind(q.kind) {
+			continue
+		}
 		if !q.at.IsZero() && (!due || !q.at.Before(w.enrolment.InventoryAt)) {
 			continue
 		}
@@ -77,6 +84,11 @@ func (w *work) chooseInventory() *Action {
 		}
 	}
 	return nil
+}
+
+// blind: a list that is read while the user is away lacks all that is the user's, and would look like a loss.
+func (w *work) blind(kind ActionKind) bool {
+	return w.in.Report.UserAbsent && kind != ActionAskFacts
 }
 
 // chooseEnd removes the enrolment itself, last, once the inventory has shown that everything else is gone.
@@ -123,7 +135,7 @@ func (w *work) settle(a *Action) {
 		e.Dirty = true
 		return
 	}
-	e.Dirty, e.SettledGeneration = false, w.in.Snapshot.Generation
+	e.Dirty, e.SettledGeneration = w.held(), w.in.Snapshot.Generation
 	oldest := w.oldestList()
 	e.InventoryAt = oldest.Add(w.in.Settings.InventoryEvery)
 	if w.refusedForNow() || w.pending() > 0 {

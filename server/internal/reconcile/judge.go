@@ -18,7 +18,7 @@ type check func(w *work, d *model.DocumentState) bool
 
 // checks run in this order; the first that says true has decided.
 var checks = [...]check{
-	planWaits, isInstalled, isUnderwayNow, keepsFailing, dependencyWaits, cannotDecrypt, needsPayload,
+	planWaits, isInstalled, isUnderwayNow, keepsFailing, dependencyWaits, cannotDecrypt, needsPayload, userAway,
 }
 
 // judge gives every wanted document its status and reason.
@@ -185,6 +185,31 @@ func needsPayload(w *work, d *model.DocumentState) bool {
 		known = append(known, j)
 	}
 	return w.jobWaits(d, platforms.ReasonRenderPending, platforms.ReasonRenderFailed, known)
+}
+
+// userAway: the user's part of the device is out of reach now. What the connector renders for it is made all the same.
+func userAway(w *work, d *model.DocumentState) bool {
+	if !w.outOfReach(d) {
+		return false
+	}
+	return wait(d, platforms.ReasonUserNotLoggedOn, notLoggedOn)
+}
+
+const notLoggedOn = "the user is not logged on to the device; it goes on at the next session with the user logged on"
+
+// outOfReach tells whether the document can be neither changed nor seen in this session.
+func (w *work) outOfReach(d *model.DocumentState) bool {
+	return w.in.Report.UserAbsent && d.Document.UserScope
+}
+
+// held tells whether something waits for nothing but the user.
+func (w *work) held() bool {
+	for _, d := range w.docs {
+		if w.outOfReach(d) && (d.Reason == platforms.ReasonUserNotLoggedOn || d.Status != model.DocumentVerified) {
+			return true
+		}
+	}
+	return false
 }
 
 func (w *work) renderJob(d *model.DocumentState) (model.Job, error) {

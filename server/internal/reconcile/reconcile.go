@@ -32,6 +32,8 @@ type Report struct {
 	Error       string // a sentence, for OutcomeFailed
 	// Reason is why it failed; empty means that the device refused.
 	Reason platforms.Reason
+	// UserAbsent: the enrolled user is not logged on, so what belongs to the user can be neither changed nor seen.
+	UserAbsent bool
 	// Absent: the command failed because what it should remove is not there.
 	Absent bool
 	// Documents is the inventory by identifier (answer to ActionListDocuments); nil otherwise.

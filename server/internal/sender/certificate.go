@@ -1,4 +1,4 @@
-package applemdm
+package sender
 
 import (
 	"crypto/x509"
@@ -14,7 +14,7 @@ import (
 	"github.com/waxseal/waxseal/server/internal/web"
 )
 
-// signatureHeader holds a detached CMS signature over the exact body (apple.md section 1.4).
+// signatureHeader holds a detached CMS signature over the exact body (apple.md section 1.4, windows.md section 2.1).
 const signatureHeader = "Mdm-Signature"
 
 // maxHeader bounds what is decoded of a header; real signatures have about 2 KiB.
@@ -22,14 +22,14 @@ const maxHeader = 32 << 10
 
 // certificate finds whose message this is. A signature counts first, then the certificate of the connection, then a
 // trusted proxy's word. It proves possession of the key and nothing more.
-func (e *Endpoint) certificate(r *http.Request, body []byte) (*x509.Certificate, error) {
+func (s *Sender) certificate(r *http.Request, body []byte) (*x509.Certificate, error) {
 	if value := r.Header.Get(signatureHeader); value != "" {
 		return signer(value, body)
 	}
 	if r.TLS != nil && len(r.TLS.PeerCertificates) > 0 {
 		return r.TLS.PeerCertificates[0], nil
 	}
-	if value := e.proxied(r); value != "" {
+	if value := s.proxied(r); value != "" {
 		cert, err := parseCertificateHeader(value)
 		if err != nil {
 			return nil, &identity.Refusal{Reason: "the proxy's certificate header cannot be read: " + err.Error()}
@@ -40,11 +40,11 @@ func (e *Endpoint) certificate(r *http.Request, body []byte) (*x509.Certificate,
 }
 
 // proxied is the certificate header of a trusted proxy; anybody else's is not looked at.
-func (e *Endpoint) proxied(r *http.Request) string {
-	if e.cfg.ProxyHeader == "" || !web.Contains(e.cfg.TrustedProxies, web.Peer(r)) {
+func (s *Sender) proxied(r *http.Request) string {
+	if s.cfg.ProxyHeader == "" || !web.Contains(s.cfg.TrustedProxies, web.Peer(r)) {
 		return ""
 	}
-	return r.Header.Get(e.cfg.ProxyHeader)
+	return r.Header.Get(s.cfg.ProxyHeader)
 }
 
 func signer(value string, body []byte) (*x509.Certificate, error) {

@@ -1,4 +1,4 @@
-package applemdm
+package sender
 
 import (
 	"encoding/base64"
