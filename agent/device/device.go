@@ -7,6 +7,7 @@
 //	contacts/        encryption certificates of other people, remembered from their signed mail
 //	ca.pem           the roots that the device's owner trusts for TLS
 //	locked           a file of this name locks the screen
+//	logon            who is logged on at a PC: user, others or none
 //	chaos            misbehaviour, comma separated words
 //	lock             held by the process that may write
 //
@@ -53,9 +54,9 @@ func (SystemClock) Sleep(ctx context.Context, d time.Duration) error {
 type Info struct {
 	UDID         string `json:"udid"`
 	SerialNumber string `json:"serialNumber"`
-	Platform     string `json:"platform"`  // ios or macos
+	Platform     string `json:"platform"`  // ios, macos or windows
 	Model        string `json:"model"`     // ProductName: iPhone15,2
-	ModelName    string `json:"modelName"` // iPhone, iPad or Mac
+	ModelName    string `json:"modelName"` // iPhone, iPad, Mac or PC
 	DeviceName   string `json:"deviceName"`
 	OSVersion    string `json:"osVersion"`
 	BuildVersion string `json:"buildVersion"`

@@ -18,6 +18,7 @@ const (
 	apnsCAName = "apns-ca.pem"
 	lockedName = "locked"
 	chaosName  = "chaos"
+	logonName  = "logon"
 )
 
 // ErrBusy says that another process works with the state folder.
@@ -145,9 +146,47 @@ func (f *Folder) SetChaos(words ...string) error {
 	return WriteFile(f.Path(chaosName), []byte(strings.Join(words, ",")))
 }
 
+// Who can be logged on at a PC (windows.md section 2.3, LoginStatus): the user who enrolled it, somebody else, nobody.
+const (
+	LogonUser   = "user"
+	LogonOthers = "others"
+	LogonNone   = "none"
+)
+
+// Logon is who is logged on; unless told otherwise, the user who enrolled.
+func (f *Folder) Logon() string {
+	raw, _ := f.optional(logonName) //nolint:errcheck // an unreadable switch stands where it stood at first
+	switch who := strings.TrimSpace(string(raw)); who {
+	case LogonOthers, LogonNone:
+		return who
+	}
+	return LogonUser
+}
+
+// SetLogon lets somebody log on. It works while another process runs the device.
+func (f *Folder) SetLogon(who string) error {
+	switch who {
+	case LogonUser, LogonOthers, LogonNone:
+		return WriteFile(f.Path(logonName), []byte(who))
+	}
+	return fmt.Errorf("%q cannot log on; %s, %s and %s can", who, LogonUser, LogonOthers, LogonNone)
+}
+
+// Platform reads which kind of device the folder holds; empty if it holds none.
+func Platform(dir string) string {
+	var state struct {
+		Platform string `json:"platform"`
+	}
+	f := Folder{Dir: dir}
+	if _, err := f.Load(&state); err != nil {
+		return ""
+	}
+	return state.Platform
+}
+
 // Wipe deletes what an erased device does not have any more: its owner's trust, contacts and switches.
 func (f *Folder) Wipe() error {
-	for _, name := range []string{caName, apnsCAName, lockedName, chaosName, "contacts"} {
+	for _, name := range []string{caName, apnsCAName, lockedName, logonName, chaosName, "contacts"} {
 		if err := os.RemoveAll(f.Path(name)); err != nil {
 			return fmt.Errorf("erasing the device: %w", err)
 		}
