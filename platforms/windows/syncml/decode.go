@@ -210,7 +210,7 @@ func (r *reader) inner(e *element) []Command {
 	var commands []Command
 	for _, c := range e.children {
 		switch c.name {
-		case "CmdID", "Meta", "NoResp": // the only ones that are no commands (OMA-TS-DM_Protocol 1.2, section 7)
+		case "CmdID", "Meta", "NoResp": // in OMA DM's DTD the only children that are no commands
 		default:
 			commands = append(commands, r.command(c))
 		}

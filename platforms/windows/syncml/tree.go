@@ -9,8 +9,8 @@ import (
 	"unicode/utf8"
 )
 
-// MaxMessage is the size of the largest message that is read or written, in bytes. Windows itself takes 512 KiB
-// (windows.md section 2.5), so a batch of commands is to be split long before.
+// MaxMessage is the size of the largest message that is read or written, in bytes. Messages to Windows should
+// stay below half of it (windows.md section 2.5): whoever makes them splits batches of commands long before.
 const MaxMessage = 1 << 20
 
 const (
