@@ -9,9 +9,6 @@ import (
 	"github.com/waxseal/waxseal/platforms/windows/mde"
 )
 
-// enrollmentVersion is what working servers answer (windows.md section 1.2).
-const enrollmentVersion = "4.0"
-
 // there answers the first GET, by which a device finds out whether there is a server at all.
 func there(w http.ResponseWriter, _ *http.Request) error {
 	w.Header().Set("Content-Length", "0")
@@ -30,8 +27,8 @@ func (e *Endpoint) discover(_ context.Context, req *mde.Request) ([]byte, error)
 		return nil, refuseBecause(mde.Authorization, mde.NotSupported, "the device offers neither OnPremise nor Federated in AuthPolicies; this server knows no other way to sign in")
 	}
 	base := strings.TrimSuffix(e.cfg.URL(), "/")
-	d := mde.Discovery{AuthPolicy: policy, EnrollmentVersion: enrollmentVersion, PolicyURL: base + PolicyPath, EnrollmentURL: base + EnrollmentPath}
-	if policy == Federated {
+	d := mde.Discovery{AuthPolicy: policy, PolicyURL: base + PolicyPath, EnrollmentURL: base + EnrollmentPath}
+	if policy == mde.AuthFederated {
 		d.AuthenticationURL = base + AuthPath
 	}
 	return mde.DiscoverResponse(req.MessageID, d)
@@ -39,9 +36,9 @@ func (e *Endpoint) discover(_ context.Context, req *mde.Request) ([]byte, error)
 
 // choose takes the preferred way if the device can go it, else the other one; empty when it can go neither.
 func choose(preferred string, offered []string) string {
-	other := OnPremise
-	if preferred == OnPremise {
-		other = Federated
+	other := mde.AuthOnPremise
+	if preferred == mde.AuthOnPremise {
+		other = mde.AuthFederated
 	}
 	for _, policy := range []string{preferred, other} {
 		if slices.ContainsFunc(offered, func(o string) bool { return strings.EqualFold(o, policy) }) {

@@ -11,6 +11,7 @@ import (
 	"github.com/waxseal/waxseal/platforms/windows/mde"
 	"github.com/waxseal/waxseal/profiles"
 	"github.com/waxseal/waxseal/server/internal/model"
+	"github.com/waxseal/waxseal/server/internal/sender"
 	"github.com/waxseal/waxseal/server/internal/web"
 )
 
@@ -81,9 +82,9 @@ func printable(id string) bool {
 func storeOf(enrollmentType string) (string, error) {
 	switch enrollmentType {
 	case "Full", "":
-		return "User", nil
+		return mde.StoreUser, nil
 	case "Device":
-		return "System", nil
+		return mde.StoreSystem, nil
 	}
 	return "", refuseBecause(mde.EnrollmentServer, mde.InvalidEnrollmentData, "EnrollmentType must be Full or Device")
 }
@@ -119,12 +120,12 @@ func (e *Endpoint) certify(ctx context.Context, cred credential, csr *x509.Certi
 	}
 	enr, err := e.cfg.Identity.Enrolled(ctx, c, pc.deviceID, pc.facts)
 	switch {
+	case enr.State == model.EnrolmentEnded:
+		return enr, nil, refuse(mde.Authorization, "this enrolment has ended; ask your administrator for a new enrolment secret")
 	case errors.Is(err, model.ErrConflict):
 		return enr, nil, refuseBecause(mde.EnrollmentServer, mde.InvalidEnrollmentData, "the certificate request belongs to another device than DeviceID names")
 	case err != nil:
 		return enr, nil, refuseAs(mde.Authorization, err)
-	case enr.State == model.EnrolmentEnded:
-		return enr, nil, refuse(mde.Authorization, "this enrolment has ended; ask your administrator for a new enrolment secret")
 	}
 	web.Annotate(ctx, enr.ID, enr.DeviceID)
 	e.cfg.Kick()
@@ -156,7 +157,7 @@ func (e *Endpoint) redeem(ctx context.Context, cred credential, csr *x509.Certif
 
 func notReady(err error) error {
 	if errors.Is(err, model.ErrNotFound) {
-		return &fault{subcode: mde.EnrollmentServer, detail: mde.InMaintenance, reason: noConnector, cause: err}
+		return &fault{subcode: mde.EnrollmentServer, detail: mde.InMaintenance, reason: sender.NoConnector, cause: err}
 	}
 	return err
 }

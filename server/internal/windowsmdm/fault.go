@@ -13,8 +13,6 @@ import (
 	"github.com/waxseal/waxseal/server/internal/web"
 )
 
-const soapType = "application/soap+xml; charset=utf-8"
-
 // tryAgain is what a device hears when the connector took too long; the link stays usable.
 const tryAgain = "no connector has answered yet; try again in a minute, the enrolment link stays usable"
 
@@ -73,7 +71,7 @@ type step struct{ action, audit string }
 
 var (
 	discoverStep = step{mde.ActionDiscoverResponse, "mde.discover"}
-	policyStep   = step{mde.ActionPoliciesResponse, "mde.policies"}
+	policyStep   = step{mde.ActionGetPoliciesResponse, "mde.policies"}
 	enrollStep   = step{mde.ActionTokenResponse, "mde.enrol"}
 )
 
@@ -88,7 +86,7 @@ func (e *Endpoint) soap(s step, serve func(context.Context, *mde.Request) ([]byt
 		if err != nil {
 			return e.fail(w, r, s, req.MessageID, faultOf(err))
 		}
-		send(w, http.StatusOK, soapType, answer)
+		send(w, http.StatusOK, mde.ContentType, answer)
 		return nil
 	}
 }
@@ -131,7 +129,7 @@ func (e *Endpoint) fail(w http.ResponseWriter, r *http.Request, s step, relatesT
 	if err != nil {
 		return err
 	}
-	send(w, e.cfg.FaultStatus, soapType, body)
+	send(w, e.cfg.FaultStatus, mde.ContentType, body)
 	return nil
 }
 

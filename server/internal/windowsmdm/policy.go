@@ -63,15 +63,21 @@ func (e *Endpoint) bearer(ctx context.Context, readings []string) (credential, e
 		switch {
 		case errors.Is(err, model.ErrNotFound):
 			continue
+		case err != nil && !gone(err):
+			return credential{}, err
+		case !signedIn(c):
+			continue
 		case errors.Is(err, model.ErrSpent):
 			return credential{token: token, spent: true}, nil
-		case err == nil && c.Platform != profiles.Windows:
-			continue // the challenge of an Apple profile opens nothing here
 		}
 		return credential{token: token}, err
 	}
 	return credential{}, refuse(mde.Authentication, "the sign-in token is not known here; sign in again")
 }
+
+// signedIn reports whether a challenge is the token of a sign-in: those of Apple's profiles and of renewals open nothing
+// here.
+func signedIn(c model.Challenge) bool { return c.Platform == profiles.Windows && c.LinkID != "" }
 
 // deadCredential says what a credential that does not work is, and what to do.
 func deadCredential(err error) error {

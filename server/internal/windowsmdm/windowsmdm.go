@@ -7,6 +7,7 @@
 //	POST /EnrollmentServer/Auth            user name and enrolment secret in, a token for the device out
 //	POST /EnrollmentServer/Policy.svc      GetPolicies: which key to make
 //	POST /EnrollmentServer/Enrollment.svc  RequestSecurityToken: a request in, the provisioning document out; renewal too
+//	POST /ManagementServer/MDM.svc         a message of the management session in, the next commands out
 //
 // Every answer is complete before its first byte is written and carries Content-Length, since Windows refuses chunked
 // ones (windows.md section 0). What is refused is a SOAP fault, audited, and changes nothing.
@@ -25,6 +26,7 @@ import (
 	"github.com/waxseal/waxseal/platforms/windows/mde"
 	"github.com/waxseal/waxseal/server/internal/identity"
 	"github.com/waxseal/waxseal/server/internal/model"
+	"github.com/waxseal/waxseal/server/internal/sender"
 	"github.com/waxseal/waxseal/server/internal/web"
 )
 
@@ -34,12 +36,6 @@ const (
 	AuthPath       = "/EnrollmentServer/Auth"
 	PolicyPath     = "/EnrollmentServer/Policy.svc"
 	EnrollmentPath = "/EnrollmentServer/Enrollment.svc"
-)
-
-// The ways in which a device proves itself (windows.md section 1.3). Certificate needs XML signatures and is not offered.
-const (
-	OnPremise = "OnPremise"
-	Federated = "Federated"
 )
 
 // SettingsApp is where the web view of the Settings app wants its token posted (windows.md section 1.4).
@@ -66,14 +62,21 @@ type Users interface {
 type Config struct {
 	Identity  *identity.Service
 	Authority *identity.Authority
-	Users     Users
-	Refusals  *web.Refusals
+	// Sender finds whose messages those of the management session are.
+	Sender   *sender.Sender
+	Delivery Delivery
+	Sessions Sessions
+	Devices  Devices
+	// ProviderID is what provisioning documents call this server.
+	ProviderID string
+	Users      Users
+	Refusals   *web.Refusals
 	// URL is the address of the enrolment services, without a slash at the end. Policy and enrolment must share one host.
 	URL func() string
 	// Provision fills in the document that makes a device ours, for a certificate in the store "User" or "System".
 	Provision func(ctx context.Context, enr model.Enrolment, certificate []byte, store string, user model.User) (mde.ProvisioningDocument, error)
 
-	// AuthPolicy is preferred where the device can do both; OnPremise by default.
+	// AuthPolicy is preferred where the device can do both; mde.AuthOnPremise by default.
 	AuthPolicy string
 	// AppRUs are the addresses that the sign-in page may hand a token to; SettingsApp by default.
 	AppRUs []string
@@ -124,7 +127,7 @@ func New(cfg Config) *Endpoint {
 
 func (c *Config) defaults() {
 	if c.AuthPolicy == "" {
-		c.AuthPolicy = OnPremise
+		c.AuthPolicy = mde.AuthOnPremise
 	}
 	if len(c.AppRUs) == 0 {
 		c.AppRUs = []string{SettingsApp}
@@ -155,9 +158,6 @@ func (e *Endpoint) Routes(r *web.Router) {
 	r.Handle(EnrollmentPath, soap, e.soap(enrollStep, e.enroll), http.MethodPost)
 	e.manageRoutes(r)
 }
-
-// noConnector is what everybody hears before the first connector has registered.
-const noConnector = "no connector has registered with this server yet, and only it can certify devices; run waxseal-connector init and run"
 
 // ready reports whether a device that asks now could get a certificate; model.ErrNotFound when not.
 func (e *Endpoint) ready(ctx context.Context) error {
