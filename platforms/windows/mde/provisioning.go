@@ -3,6 +3,7 @@ package mde
 import (
 	"crypto/sha1"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
@@ -25,8 +26,7 @@ const (
 type ProvisioningDocument struct {
 	// Roots and Intermediates are DER; Windows takes one of each here. More can come over the management channel.
 	Roots, Intermediates [][]byte
-	// Client is the certificate of the management channel, DER. Its subject must be one common name, by which the PC
-	// finds it again.
+	// Client is the certificate of the management channel, DER. The PC finds it again by its subject.
 	Client []byte
 	// Store is StoreUser or StoreSystem; see StoreFor.
 	Store string
@@ -89,7 +89,7 @@ func DefaultBackoff() Backoff {
 // Provisioning writes the document that ends an enrolment; TokenResponse carries it.
 // Source: windows.md 1.7; Microsoft Learn, "Mobile device enrollment", "w7 APPLICATION CSP", "CertificateStore CSP".
 func Provisioning(p ProvisioningDocument) ([]byte, error) {
-	client, err := p.check()
+	name, err := p.check()
 	if err != nil {
 		return nil, fmt.Errorf("write provisioning document: %w", err)
 	}
@@ -100,7 +100,7 @@ func Provisioning(p ProvisioningDocument) ([]byte, error) {
 		p.Backoff = DefaultBackoff()
 	}
 	store := characteristic("CertificateStore", append(p.authorities(), p.my(p.renew()...))...)
-	return document(store, p.application(client.Subject.CommonName), p.dmClient()), nil
+	return document(store, p.application(name), p.dmClient()), nil
 }
 
 // RenewalProvisioning writes the document that answers a renewal: only Client, Store and ProviderID count. Source:
@@ -167,14 +167,14 @@ func (p ProvisioningDocument) renew() []element {
 }
 
 // application is the management account. Its parms are case-sensitive.
-func (p ProvisioningDocument) application(commonName string) element {
+func (p ProvisioningDocument) application(subject string) element {
 	return characteristic("APPLICATION",
 		parm("APPID", "w7"), parm("PROVIDER-ID", p.ProviderID), parm("NAME", p.Name), parm("ADDR", p.Address),
 		parm("CONNRETRYFREQ", strconv.Itoa(p.Backoff.Retries)),
 		parm("INITIALBACKOFFTIME", milliseconds(p.Backoff.Initial)), parm("MAXBACKOFFTIME", milliseconds(p.Backoff.Max)),
 		leaf("parm", "").with("name", "BACKCOMPATRETRYDISABLED"),
 		parm("DEFAULTENCODING", "application/vnd.syncml.dm+xml"),
-		parm("SSLCLIENTCERTSEARCHCRITERIA", "Subject="+escape("CN="+commonName)+"&Stores="+escape(`My\`+p.Store)),
+		parm("SSLCLIENTCERTSEARCHCRITERIA", "Subject="+escape(subject)+"&Stores="+escape(`My\`+p.Store)),
 		characteristic("APPAUTH", parm("AAUTHLEVEL", "CLIENT"), parm("AAUTHTYPE", "DIGEST"),
 			parm("AAUTHSECRET", p.ClientSecret), parm("AAUTHDATA", base64.StdEncoding.EncodeToString(p.ClientNonce))),
 		characteristic("APPAUTH", parm("AAUTHLEVEL", "APPSRV"), parm("AAUTHTYPE", "DIGEST"), parm("AAUTHNAME", p.ServerName),
@@ -215,43 +215,62 @@ func (p Poll) characteristic() element {
 // providerID needs no escaping, neither in XML nor in a LocURI.
 const providerID = `^[A-Za-z0-9][A-Za-z0-9.]*$`
 
-// check says what is wrong and gives the parsed Client.
-func (p ProvisioningDocument) check() (*x509.Certificate, error) {
-	client, err := p.checkClient()
+// check says what is wrong and gives the subject of Client.
+func (p ProvisioningDocument) check() (string, error) {
+	name, err := p.checkClient()
 	if err != nil {
-		return nil, err
+		return "", err
 	}
 	if err := authorities("Roots", p.Roots); err != nil {
-		return nil, err
+		return "", err
 	}
 	if err := authorities("Intermediates", p.Intermediates); err != nil {
-		return nil, err
+		return "", err
 	}
 	if _, err := secureURL("Address", p.Address); err != nil {
-		return nil, err
+		return "", err
 	}
 	if err := p.checkSecrets(); err != nil {
-		return nil, err
+		return "", err
 	}
-	return client, p.checkNumbers()
+	return name, p.checkNumbers()
 }
 
-func (p ProvisioningDocument) checkClient() (*x509.Certificate, error) {
+func (p ProvisioningDocument) checkClient() (string, error) {
 	switch {
 	case p.Store != StoreUser && p.Store != StoreSystem:
-		return nil, errors.New("the Store must be User or System")
+		return "", errors.New("the Store must be User or System")
 	case !regexp.MustCompile(providerID).MatchString(p.ProviderID):
-		return nil, errors.New("the ProviderID must be letters, digits and dots, not beginning with a dot")
+		return "", errors.New("the ProviderID must be letters, digits and dots, not beginning with a dot")
 	}
 	client, err := x509.ParseCertificate(p.Client)
 	if err != nil {
-		return nil, fmt.Errorf("the certificate in Client: %w", err)
+		return "", fmt.Errorf("the certificate in Client: %w", err)
 	}
-	cn := client.Subject.CommonName
-	if len(client.Subject.Names) != 1 || cn == "" || strings.ContainsAny(cn, ",+;=\"<>#\\\r\n\x00") {
-		return nil, errors.New("the certificate in Client must have one common name as its subject, without any of ,+;=\"<>#\\")
+	name, err := subject(client.Subject.Names)
+	if err != nil {
+		return "", fmt.Errorf("the certificate in Client: %w", err)
 	}
-	return client, nil
+	return name, nil
+}
+
+// subject writes a name as the search criteria have it: in the order of the certificate, with commas (the sample in
+// "Mobile device enrollment"). What would need quotes is refused, since nothing says how Windows reads them here.
+func subject(names []pkix.AttributeTypeAndValue) (string, error) {
+	short := map[string]string{"2.5.4.3": "CN", "2.5.4.6": "C", "2.5.4.7": "L", "2.5.4.8": "S", "2.5.4.10": "O",
+		"2.5.4.11": "OU", "0.9.2342.19200300.100.1.25": "DC"}
+	var parts []string
+	for _, n := range names {
+		value, _ := n.Value.(string)
+		if short[n.Type.String()] == "" || value == "" || strings.ContainsAny(value, ",+;=\"<>#\\\r\n\x00") {
+			return "", errors.New("the subject must be made of CN, OU, O, L, S, C and DC, without any of ,+;=\"<>#\\ in the values")
+		}
+		parts = append(parts, short[n.Type.String()]+"="+value)
+	}
+	if len(parts) == 0 {
+		return "", errors.New("the subject is empty: the PC could not find the certificate again")
+	}
+	return strings.Join(parts, ","), nil
 }
 
 func authorities(field string, certificates [][]byte) error {
@@ -268,10 +287,11 @@ func authorities(field string, certificates [][]byte) error {
 }
 
 func (p ProvisioningDocument) checkSecrets() error {
-	for _, f := range []struct{ name, value string }{{"Name", p.Name}, {"ClientSecret", p.ClientSecret}, {"ServerName", p.ServerName},
-		{"ServerSecret", p.ServerSecret}, {"ClientNonce", string(p.ClientNonce)}, {"ServerNonce", string(p.ServerNonce)}} {
-		if f.value == "" {
-			return fmt.Errorf("%s is missing", f.name)
+	fields := [][2]string{{"Name", p.Name}, {"ClientSecret", p.ClientSecret}, {"ClientNonce", string(p.ClientNonce)},
+		{"ServerName", p.ServerName}, {"ServerSecret", p.ServerSecret}, {"ServerNonce", string(p.ServerNonce)}}
+	for _, f := range fields {
+		if f[1] == "" {
+			return fmt.Errorf("%s is missing", f[0])
 		}
 	}
 	return nil
@@ -279,10 +299,11 @@ func (p ProvisioningDocument) checkSecrets() error {
 
 // checkNumbers has the bounds of the CertificateStore CSP's Renew node; negative numbers mean nothing anywhere.
 func (p ProvisioningDocument) checkNumbers() error {
-	poll := min(p.Poll.NumberOfFirstRetries, p.Poll.IntervalForFirstSetOfRetries, p.Poll.NumberOfSecondRetries,
-		p.Poll.IntervalForSecondSetOfRetries, p.Poll.NumberOfRemainingScheduledRetries, p.Poll.IntervalForRemainingScheduledRetries)
-	switch r := p.Renew; {
-	case poll < 0:
+	q, r := p.Poll, p.Renew
+	least := min(q.NumberOfFirstRetries, q.IntervalForFirstSetOfRetries, q.NumberOfSecondRetries,
+		q.IntervalForSecondSetOfRetries, q.NumberOfRemainingScheduledRetries, q.IntervalForRemainingScheduledRetries)
+	switch {
+	case least < 0:
 		return errors.New("the Poll has a negative number")
 	case p.Backoff.Retries < 0 || p.Backoff.Initial < 0 || p.Backoff.Max < p.Backoff.Initial:
 		return errors.New("the Backoff must have no negative number, and Max not below Initial")

@@ -103,12 +103,12 @@ func unwrap(text []byte) ([]byte, error) {
 	for range 2 {
 		decoded, err := decodeBase64(string(text))
 		if err != nil {
-			return nil, errors.New("is not base64")
+			break
 		}
 		if len(decoded) > 0 && decoded[0] == 0x30 {
 			return decoded, nil
 		}
 		text = (&node{text: decoded}).packed()
 	}
-	return nil, errors.New("holds no DER")
+	return nil, errors.New("is no DER in base64")
 }
