@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/waxseal/waxseal/platforms"
-	"github.com/waxseal/waxseal/platforms/apple"
 	"github.com/waxseal/waxseal/server/internal/delivery"
 	"github.com/waxseal/waxseal/server/internal/model"
 	"github.com/waxseal/waxseal/server/internal/reconcile"
@@ -19,8 +18,9 @@ func (s *server) preview(ctx context.Context, enrolmentID string) ([]model.Docum
 	if err != nil {
 		return nil, err
 	}
-	result := reconcile.Decide(reconcile.Input{Snapshot: snapshot, Report: reconcile.Report{Outcome: reconcile.OutcomeIdle},
-		Settings: s.reconcileSettings(), Now: s.Clock(), Plan: apple.Plan, CanDecrypt: canDecrypt(snapshot.Enrolment.Certificate), NewUUID: newUUID})
+	away := slices.ContainsFunc(snapshot.Documents, func(d model.DocumentState) bool { return d.Reason == platforms.ReasonUserNotLoggedOn })
+	result := reconcile.Decide(reconcile.Input{Snapshot: snapshot, Report: reconcile.Report{Outcome: reconcile.OutcomeIdle, UserAbsent: away},
+		Settings: s.reconcileSettings(), Now: s.Clock(), Plan: planners()[snapshot.Enrolment.Platform], CanDecrypt: canDecrypt(snapshot.Enrolment.Certificate), NewUUID: newUUID})
 	return merge(snapshot, result), nil
 }
 

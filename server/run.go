@@ -108,7 +108,7 @@ func (s *server) serve(ctx context.Context, l *listeners) error {
 	requests, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
 	group, ctx := errgroup.WithContext(ctx)
-	servers := []*http.Server{s.httpServer(requests, s.tls)}
+	servers := []*http.Server{s.httpServer(requests, s.mainTLS())}
 	sockets := []net.Listener{l.main}
 	if l.device != nil {
 		config := s.tls.Clone()

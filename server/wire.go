@@ -15,9 +15,12 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/waxseal/waxseal/internal/api"
 	"github.com/waxseal/waxseal/internal/cms"
 	"github.com/waxseal/waxseal/platforms"
 	"github.com/waxseal/waxseal/platforms/apple"
+	"github.com/waxseal/waxseal/platforms/windows"
+	"github.com/waxseal/waxseal/platforms/windows/mde"
 	"github.com/waxseal/waxseal/profiles"
 	"github.com/waxseal/waxseal/server/internal/admin"
 	"github.com/waxseal/waxseal/server/internal/applemdm"
@@ -30,6 +33,7 @@ import (
 	"github.com/waxseal/waxseal/server/internal/scep"
 	"github.com/waxseal/waxseal/server/internal/sender"
 	"github.com/waxseal/waxseal/server/internal/web"
+	"github.com/waxseal/waxseal/server/internal/windowsmdm"
 )
 
 // wire makes the rooms and connects them: whatever is committed wakes who waits for it.
@@ -43,7 +47,9 @@ func (s *server) wire(token string) error {
 	authority := identity.NewAuthority(s.db.DeviceAuthority)
 	s.connectors.Routes(s.router)
 	from := sender.New(sender.Config{Identity: s.identity, Authority: authority, ProxyHeader: s.Settings.ProxyCertHeader, TrustedProxies: s.proxies, Clock: s.Clock})
-	s.apple(authority, from, refusals).Routes(s.router)
+	core := s.delivery()
+	s.apple(core, authority, from, refusals).Routes(s.router)
+	s.windows(core, authority, from, refusals).Routes(s.router)
 	scep.New(scep.Config{Identity: s.identity, Authority: authority, RAKey: s.raKey, Refusals: refusals,
 		Kick: s.connectors.Notify, Logger: s.Logger}).Routes(s.router)
 	s.health()
@@ -76,11 +82,17 @@ func (s *server) admin(token string, refusals *web.Refusals) *admin.Service {
 		PushTopic:   s.pushTopic, ConnectorSilence: s.Settings.ConnectorSilence, Wake: s.kick, Token: token, Version: s.Version, Refusals: refusals, Clock: s.Clock, Logger: s.Logger})
 }
 
-func (s *server) apple(authority *identity.Authority, from *sender.Sender, refusals *web.Refusals) *applemdm.Endpoint {
-	core := delivery.New(delivery.Config{Store: s.db,
-		Settings:   s.reconcileSettings(),
-		Planners:   map[profiles.Platform]delivery.Planner{profiles.IOS: apple.Plan, profiles.MacOS: apple.Plan},
+// planners of every platform.
+func planners() map[profiles.Platform]delivery.Planner {
+	return map[profiles.Platform]delivery.Planner{profiles.IOS: apple.Plan, profiles.MacOS: apple.Plan, profiles.Windows: windows.Plan}
+}
+
+func (s *server) delivery() *delivery.Service {
+	return delivery.New(delivery.Config{Store: s.db, Settings: s.reconcileSettings(), Planners: planners(),
 		CanDecrypt: canDecrypt, Clock: s.Clock, NewUUID: newUUID, Kick: s.kick})
+}
+
+func (s *server) apple(core *delivery.Service, authority *identity.Authority, from *sender.Sender, refusals *web.Refusals) *applemdm.Endpoint {
 	return applemdm.New(applemdm.Config{Identity: s.identity, Authority: authority, Sender: from, Refusals: refusals, Devices: s.db,
 		Delivery: &delivery.Apple{Service: core, Sign: s.sign, EnrolmentIdentifier: s.fixed.Namespace + ".enrollment"},
 		Profile:  s.enrolmentProfile, Keep: s.keep, Kick: s.kick, Raise: s.metrics.unparsable, Organization: s.Settings.Organization,
@@ -146,7 +158,10 @@ func canDecrypt(der []byte) bool {
 }
 
 // checkRendered takes from a connector only the document that was asked for, and only encrypted.
-func checkRendered(doc platforms.Document, payload []byte) error {
+func checkRendered(platform profiles.Platform, doc platforms.Document, payload []byte) error {
+	if platform == profiles.Windows {
+		return windows.CheckRendered(doc, payload)
+	}
 	p, err := apple.ParseProfile(payload)
 	switch {
 	case err != nil:
@@ -162,10 +177,14 @@ func checkRendered(doc platforms.Document, payload []byte) error {
 // links gives enrolment links their URL.
 type links struct{ *server }
 
-func (l links) CreateLink(ctx context.Context, user model.User, platform profiles.Platform, life time.Duration) (string, time.Time, error) {
+func (l links) CreateLink(ctx context.Context, user model.User, platform profiles.Platform, life time.Duration) (api.Link, error) {
 	token, err := l.identity.CreateLink(ctx, user, platform, life)
 	if err != nil {
-		return "", time.Time{}, err
+		return api.Link{}, err
 	}
-	return l.fixed.PublicURL + "/enroll/" + token, l.Clock().Add(life), nil
+	link := api.Link{URL: l.fixed.PublicURL + "/enroll/" + token, Expires: l.Clock().Add(life)}
+	if platform == profiles.Windows {
+		link.URL, link.Secret = mde.DeepLink(user.UPN, l.fixed.PublicURL+windowsmdm.DiscoveryPath), token
+	}
+	return link, nil
 }

@@ -18,6 +18,8 @@ func (p *program) enrollCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "enroll", Short: "bring devices in"}
 	link := &cobra.Command{
 		Use: "link", Short: "make an enrolment link for one device of a user; print the URL", Args: cobra.NoArgs,
+		Long: "Prints the URL that brings one device of the user in. For windows that is a link which opens the enrolment in Windows' settings,\n" +
+			"and a second line has the one-time secret that the user types there as the password.",
 		RunE: p.withClient(func(ctx context.Context, c *api.Client, _ []string) error {
 			request.Platform = profiles.Platform(platform)
 			answer, err := c.EnrollmentLink(ctx, request)
@@ -29,11 +31,15 @@ func (p *program) enrollCommand() *cobra.Command {
 			}
 			p.say("the link works for one device, until %s", when(answer.Expires))
 			p.value("%s", answer.URL)
+			if answer.Secret != "" {
+				p.say("on the PC: open the link, or Settings, Accounts, Access work or school, Enroll only in device management; sign in as %s with this secret", request.User)
+				p.value("%s", answer.Secret)
+			}
 			return nil
 		}),
 	}
 	link.Flags().StringVar(&request.User, "user", "", "UPN of the user whose device it is")
-	link.Flags().StringVar(&platform, "platform", string(profiles.IOS), "ios")
+	link.Flags().StringVar(&platform, "platform", string(profiles.IOS), "ios, macos or windows")
 	link.Flags().StringVar(&request.Expires, "expires", "72h", "how long the link works")
 	_ = link.MarkFlagRequired("user")
 	cmd.AddCommand(link)

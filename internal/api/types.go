@@ -139,14 +139,16 @@ type Job struct {
 // LinkRequest asks for an enrolment link.
 type LinkRequest struct {
 	User     string            `json:"user" doc:"UPN"`
-	Platform profiles.Platform `json:"platform,omitempty" doc:"ios (default) or macos"`
+	Platform profiles.Platform `json:"platform,omitempty" doc:"ios (default), macos or windows"`
 	// Expires is a duration such as "72h", which is the default.
 	Expires string `json:"expires,omitempty" doc:"Duration such as 72h, the default; at most 30 days"`
 }
 
 // Link is an enrolment link; it is shown once.
 type Link struct {
-	URL     string    `json:"url"`
+	URL string `json:"url"`
+	// Secret is the one-time enrolment secret that the user types on a PC; empty on other platforms, where it is in the URL.
+	Secret  string    `json:"secret,omitempty"`
 	Expires time.Time `json:"expires"`
 	// Warnings tell of what will keep a real device from working, such as NoPushCertificate.
 	Warnings []Warning `json:"warnings,omitempty"`

@@ -14,6 +14,7 @@ import (
 	"github.com/waxseal/waxseal/internal/pfx"
 	"github.com/waxseal/waxseal/platforms"
 	"github.com/waxseal/waxseal/platforms/apple"
+	"github.com/waxseal/waxseal/platforms/windows"
 	"github.com/waxseal/waxseal/profiles"
 )
 
@@ -23,7 +24,8 @@ const maxCredentials = 256
 // render makes a document with private keys, encrypted to one device. Nothing is opened before the recipient is known to
 // be a device of this connector that owns every record.
 func (w *Worker) render(_ context.Context, job link.Job, p link.RenderJob) (link.RenderAnswer, error) {
-	if p.Platform != profiles.IOS && p.Platform != profiles.MacOS {
+	writer, ok := w.writer(p)
+	if !ok {
 		return link.RenderAnswer{}, final(platforms.ReasonNotDeliverable, "this connector cannot render for platform %q", p.Platform)
 	}
 	device, err := w.Keyring.Authority(keyring.DeviceCA)
@@ -41,17 +43,33 @@ func (w *Worker) render(_ context.Context, job link.Job, p link.RenderJob) (link
 	if err != nil {
 		return link.RenderAnswer{}, w.refuse(job, "document %s: %w", p.Document.ID, err)
 	}
-	creds, err := w.open(p, records)
+	creds, err := w.open(records, writer.flavour)
 	if err != nil {
 		return link.RenderAnswer{}, err
 	}
-	payload, err := apple.Render(p.Document, creds, func(content []byte) ([]byte, error) {
+	payload, err := writer.render(p.Document, creds, func(content []byte) ([]byte, error) {
 		return cms.Encrypt(w.Rand, content, []*x509.Certificate{recipient}, cms.EncryptOptions{})
 	})
 	if err != nil {
 		return link.RenderAnswer{}, final(platforms.ReasonRenderFailed, "%w", err)
 	}
 	return link.RenderAnswer{Payload: payload}, w.Keyring.Audit(releases(job, records, recipient)...)
+}
+
+// writer is how a platform wants its documents.
+type writer struct {
+	flavour pfx.Flavour
+	render  func(platforms.Document, map[string]platforms.PKCS12, func([]byte) ([]byte, error)) ([]byte, error)
+}
+
+func (w *Worker) writer(p link.RenderJob) (writer, bool) {
+	switch p.Platform {
+	case profiles.IOS, profiles.MacOS:
+		return writer{pfx.Flavour(apple.PKCS12Flavour(p.OSVersion, p.Platform, w.ModernPKCS12)), apple.Render}, true
+	case profiles.Windows:
+		return writer{pfx.Flavour(windows.PKCS12Flavour(p.OSVersion)), windows.Render}, true
+	}
+	return writer{}, false
 }
 
 // match finds the record of each credential and checks that the holder owns it.
@@ -84,8 +102,7 @@ func match(p link.RenderJob, holder deviceca.Holder) ([]escrow.Record, error) {
 }
 
 // open makes a PKCS#12 of each record, under a password that only the sealed document tells.
-func (w *Worker) open(p link.RenderJob, records []escrow.Record) (map[string]platforms.PKCS12, error) {
-	flavour := pfx.Flavour(apple.PKCS12Flavour(p.OSVersion, p.Platform, w.ModernPKCS12))
+func (w *Worker) open(records []escrow.Record, flavour pfx.Flavour) (map[string]platforms.PKCS12, error) {
 	out := map[string]platforms.PKCS12{}
 	for _, r := range records {
 		secret, err := w.Keyring.OpenRecord(r)

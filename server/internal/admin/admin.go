@@ -34,7 +34,7 @@ const (
 // Links makes enrolment links.
 type Links interface {
 	// CreateLink stores a link for the user and gives its URL, which is known only now. It audits itself.
-	CreateLink(ctx context.Context, user model.User, platform profiles.Platform, expires time.Duration) (url string, until time.Time, err error)
+	CreateLink(ctx context.Context, user model.User, platform profiles.Platform, expires time.Duration) (api.Link, error)
 }
 
 // Connectors is what the connectors' endpoint knows.

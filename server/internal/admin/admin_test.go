@@ -58,8 +58,8 @@ func (f *fakeConnectors) Authorities(context.Context) ([]link.CA, error)       {
 
 type fakeLinks struct{}
 
-func (fakeLinks) CreateLink(_ context.Context, u model.User, p profiles.Platform, life time.Duration) (string, time.Time, error) {
-	return "https://mdm.example/enroll/" + u.UPN + "/" + string(p), testpki.Now().Add(life), nil
+func (fakeLinks) CreateLink(_ context.Context, u model.User, p profiles.Platform, life time.Duration) (api.Link, error) {
+	return api.Link{URL: "https://mdm.example/enroll/" + u.UPN + "/" + string(p), Expires: testpki.Now().Add(life)}, nil
 }
 
 func newBench(t *testing.T) *bench {
@@ -341,7 +341,7 @@ func TestLinksAndTokens(t *testing.T) {
 	if len(l.Warnings) != 1 || l.Warnings[0].Reason != platforms.ReasonNoPushCertificate {
 		t.Errorf("warnings %+v", l.Warnings)
 	}
-	for _, bad := range []api.LinkRequest{{User: "nobody@corp.test"}, {User: "alice@corp.test", Platform: "windows"},
+	for _, bad := range []api.LinkRequest{{User: "nobody@corp.test"}, {User: "alice@corp.test", Platform: "android"},
 		{User: "alice@corp.test", Expires: "soon"}, {User: "alice@corp.test", Expires: "-1h"}, {User: "alice@corp.test", Expires: "9000h"}} {
 		_, err := b.EnrollmentLink(t.Context(), bad)
 		problem(t, err, 422)

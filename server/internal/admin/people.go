@@ -96,12 +96,12 @@ func (s *Service) createLink(ctx context.Context, in *struct{ Body api.LinkReque
 	if err != nil {
 		return nil, err
 	}
-	url, until, err := s.Links.CreateLink(ctx, user, platform, life)
+	link, err := s.Links.CreateLink(ctx, user, platform, life)
 	if err != nil {
 		return nil, err
 	}
-	out := &body[api.Link]{Body: api.Link{URL: url, Expires: until}}
-	if s.PushTopic == "" {
+	out := &body[api.Link]{Body: link}
+	if s.PushTopic == "" && platform != profiles.Windows {
 		out.Body.Warnings = []api.Warning{noPush()}
 	}
 	return out, nil
@@ -111,10 +111,10 @@ func linkPlatform(p profiles.Platform) (profiles.Platform, error) {
 	switch p {
 	case "", profiles.IOS:
 		return profiles.IOS, nil
-	case profiles.MacOS:
+	case profiles.MacOS, profiles.Windows:
 		return p, nil
 	}
-	return "", refuse(http.StatusUnprocessableEntity, "body.platform", "platform %q cannot be enrolled yet; use ios or macos", p)
+	return "", refuse(http.StatusUnprocessableEntity, "body.platform", "platform %q cannot be enrolled yet; use ios, macos or windows", p)
 }
 
 func linkLife(s string) (time.Duration, error) {

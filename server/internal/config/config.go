@@ -59,6 +59,8 @@ type Settings struct {
 	AcceptNewPublicURL bool
 	ConnectorSilence   time.Duration
 	JobLease           time.Duration
+
+	Windows Windows
 }
 
 // Proxies are the networks of TrustedProxies; an address alone is a network of one.
@@ -105,6 +107,7 @@ func (s *Settings) moreFlags(f *pflag.FlagSet) {
 	f.IntVar(&s.AccessRights, "access-rights", DefaultAccessRights, "what the server may do on devices (Apple's AccessRights); fixed at the first enrolment")
 	f.BoolVar(&s.AcceptNewPublicURL, "accept-new-public-url", false, "accept another public URL, though enrolled devices know only the former")
 	f.DurationVar(&s.ConnectorSilence, "connector-silence", DefaultConnectorSilence, "how long connectors may be silent before they count as down")
+	s.Windows.flags(f)
 	f.DurationVar(&s.JobLease, "job-lease", DefaultJobLease, "how long a connector may work on a job before another may have it")
 }
 
@@ -225,6 +228,7 @@ func (s *Settings) Check() error {
 	bad(s.ConnectorSilence < time.Second, "connector-silence: %s; it is at least 1s", s.ConnectorSilence)
 	bad(s.JobLease < time.Second, "job-lease: %s; it is at least 1s", s.JobLease)
 	bad(s.Organization == "" || len(s.Organization) > 128, "organization: it has 1 to 128 bytes")
+	faults = append(faults, s.Windows.check()...)
 	faults = append(faults, checkURL("public-url", s.PublicURL, "https"), checkURL("device-url", s.DeviceURL, "https"),
 		checkURL("pki-url", s.PKIURL, "http"), checkURL("apns-url", s.APNSURL, "https"))
 	if s.DatabaseURL != "" && !strings.HasPrefix(s.DatabaseURL, "postgres://") && !strings.HasPrefix(s.DatabaseURL, "postgresql://") {

@@ -15,6 +15,7 @@ import (
 	"github.com/waxseal/waxseal/internal/link"
 	"github.com/waxseal/waxseal/internal/testpki"
 	"github.com/waxseal/waxseal/platforms"
+	"github.com/waxseal/waxseal/profiles"
 	"github.com/waxseal/waxseal/server/internal/connectorapi"
 	"github.com/waxseal/waxseal/server/internal/model"
 	"github.com/waxseal/waxseal/server/internal/web"
@@ -201,7 +202,7 @@ func newBench(t *testing.T) *bench {
 		t.Fatal(err)
 	}
 	b.service = connectorapi.New(connectorapi.Config{Store: b.store, RAKey: b.ra.Key, PKIURL: "http://pki.test",
-		CheckRendered: func(d platforms.Document, p []byte) error {
+		CheckRendered: func(_ profiles.Platform, d platforms.Document, p []byte) error {
 			if b.rendered != nil {
 				return b.rendered(d, p)
 			}

@@ -285,7 +285,7 @@ func (s *Service) renderedEffect(job model.Job, raw json.RawMessage) (*RenderedE
 	if len(answer.Payload) == 0 || len(answer.Payload) > maxPayload {
 		return nil, refuse("the document has %d bytes; 1 to %d are right", len(answer.Payload), maxPayload)
 	}
-	if err := s.cfg.CheckRendered(asked.Document, answer.Payload); err != nil {
+	if err := s.cfg.CheckRendered(asked.Platform, asked.Document, answer.Payload); err != nil {
 		return nil, refusal{err}
 	}
 	sum := sha256.Sum256(asked.Recipient)

@@ -26,6 +26,7 @@ import (
 	"github.com/waxseal/waxseal/internal/escrow"
 	"github.com/waxseal/waxseal/internal/link"
 	"github.com/waxseal/waxseal/platforms"
+	"github.com/waxseal/waxseal/profiles"
 	"github.com/waxseal/waxseal/server/internal/model"
 	"github.com/waxseal/waxseal/server/internal/web"
 )
@@ -57,7 +58,7 @@ type Config struct {
 	// PKIURL is the plain http base URL of CRLs; may be empty.
 	PKIURL string
 	// CheckRendered refuses a rendered document that is not the one asked for or not encrypted.
-	CheckRendered func(doc platforms.Document, payload []byte) error
+	CheckRendered func(platform profiles.Platform, doc platforms.Document, payload []byte) error
 	// Stored is told of each answer that was stored, after the commit: identity waiters and the push worker look for work.
 	Stored func()
 	// Refusals audits what strangers are refused, bounded; may be nil.
@@ -100,7 +101,7 @@ func New(cfg Config) *Service {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	if cfg.CheckRendered == nil {
-		cfg.CheckRendered = func(platforms.Document, []byte) error { return nil }
+		cfg.CheckRendered = func(profiles.Platform, platforms.Document, []byte) error { return nil }
 	}
 	return &Service{cfg: cfg, notified: make(chan struct{}), stopped: make(chan struct{})}
 }

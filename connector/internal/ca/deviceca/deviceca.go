@@ -19,6 +19,7 @@ import (
 	"github.com/waxseal/waxseal/connector/internal/ca"
 	"github.com/waxseal/waxseal/connector/internal/keyring"
 	"github.com/waxseal/waxseal/internal/link"
+	"github.com/waxseal/waxseal/platforms/windows/mde"
 )
 
 const (
@@ -52,7 +53,7 @@ func ParseCSR(der []byte) (*x509.CertificateRequest, error) {
 	if len(der) > maxCSR {
 		return nil, ca.Refuse("the certificate request is longer than %d bytes", maxCSR)
 	}
-	csr, err := x509.ParseCertificateRequest(der)
+	csr, err := mde.ParseCSR(der) // which crypto/x509 cannot, of some Windows builds
 	if err != nil {
 		return nil, ca.Refuse("the certificate request does not parse: %v", err)
 	}

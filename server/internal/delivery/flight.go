@@ -1,0 +1,170 @@
+package delivery
+
+import (
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/waxseal/waxseal/platforms"
+	"github.com/waxseal/waxseal/platforms/windows"
+	"github.com/waxseal/waxseal/platforms/windows/syncml"
+	"github.com/waxseal/waxseal/server/internal/reconcile"
+)
+
+// flight is an action whose commands are at the device. It holds no secret: it is stored between two messages.
+type flight struct {
+	Action reconcile.ActionKind `json:"action"`
+	UUID   string               `json:"uuid"`
+	Sent   []sentCommand        `json:"sent"`
+	// Document and Revision are set for an install; Checks is what must be read back.
+	Document string          `json:"document,omitempty"`
+	Revision string          `json:"revision,omitempty"`
+	Checks   []windows.Check `json:"checks,omitempty"`
+	// Reading: the commands are the Gets of the checks. Failure and Exists are what the commands before them got.
+	Reading bool   `json:"reading,omitempty"`
+	Failure string `json:"failure,omitempty"`
+	Exists  bool   `json:"exists,omitempty"`
+	// Replacing: what was there has been deleted first.
+	Replacing bool `json:"replacing,omitempty"`
+
+	commands []syncml.Command
+}
+
+// sentCommand is one command, an inner one too.
+type sentCommand struct {
+	ID     string      `json:"id"`
+	Verb   syncml.Verb `json:"verb"`
+	LocURI string      `json:"locURI,omitempty"`
+}
+
+// readFlight reads what a session kept; what cannot be read waits for nothing.
+func readFlight(state json.RawMessage) *flight {
+	if len(state) == 0 {
+		return nil
+	}
+	var f flight
+	if json.Unmarshal(state, &f) != nil {
+		return nil
+	}
+	return &f
+}
+
+func (f *flight) install(doc platforms.Document, payload []byte, replace bool) (err error) {
+	if !doc.HasSecrets() {
+		if payload, err = windows.Render(doc, nil, nil); err != nil {
+			return fmt.Errorf("render %s: %w", doc.ID, err)
+		}
+	}
+	f.Document, f.Revision, f.Replacing = doc.ID, doc.Revision, replace
+	f.commands, f.Checks, err = windows.Install(doc, payload, replace)
+	if err != nil {
+		return fmt.Errorf("write %s: %w", doc.ID, err)
+	}
+	return nil
+}
+
+// readBack is the stage after an install.
+func (f *flight) readBack(answers syncml.Answers) *flight {
+	next := *f
+	next.Reading, next.Sent, next.commands = true, nil, nil
+	next.Failure, _ = f.failure(answers)
+	for _, c := range f.Sent {
+		status, _ := answers.Status(c.ID)
+		next.Exists = next.Exists || status.Code == syncml.StatusExists
+	}
+	var uris []string
+	for _, c := range f.Checks {
+		uris = append(uris, c.LocURI)
+	}
+	next.get(uris)
+	return &next
+}
+
+// get asks for each node by a command of its own: a missing one is a 404 of its own then.
+func (f *flight) get(uris []string) {
+	for _, uri := range uris {
+		f.commands = append(f.commands, syncml.Command{Verb: syncml.Get, Items: []syncml.Item{{Target: uri}}})
+	}
+}
+
+// number gives the commands their ids and notes them.
+func (f *flight) number(first int) []syncml.Command {
+	numbered, _ := syncml.Number(first, f.commands)
+	f.Sent = nil
+	f.note(numbered)
+	return numbered
+}
+
+func (f *flight) note(commands []syncml.Command) {
+	for _, c := range commands {
+		sent := sentCommand{ID: c.ID, Verb: c.Verb}
+		if len(c.Items) > 0 {
+			sent.LocURI = c.Items[0].Target
+		}
+		f.Sent = append(f.Sent, sent)
+		f.note(c.Commands)
+	}
+}
+
+// answered tells whether the device said anything of these commands; a message that came twice, or an older one, does not.
+func (f *flight) answered(answers syncml.Answers) bool {
+	for _, c := range f.Sent {
+		if _, ok := answers.Status(c.ID); ok {
+			return true
+		}
+	}
+	return len(f.Sent) == 0
+}
+
+func (f *flight) lists() bool { return f != nil && f.Action == reconcile.ActionListDocuments }
+
+// values are the nodes that the device gave, by LocURI as we asked.
+func (f *flight) values(answers syncml.Answers) map[string]string {
+	out := map[string]string{}
+	for _, c := range f.Sent {
+		if status, ok := answers.Status(c.ID); !ok || status.Code != syncml.StatusOK {
+			continue
+		}
+		if v, ok := answers.Value(c.ID, c.LocURI); ok {
+			out[c.LocURI] = v
+		}
+	}
+	return out
+}
+
+// failure is a sentence about the command that is to blame; empty when all went well. In a failed Atomic that is neither
+// the Atomic itself nor what was rolled back or not begun (windows.md section 2.4). absent: nothing failed but for
+// targets that were not there.
+func (f *flight) failure(answers syncml.Answers) (sentence string, absent bool) {
+	for _, c := range f.Sent {
+		status, ok := answers.Status(c.ID)
+		switch {
+		case !ok, status.Code < 300:
+		case status.Code == syncml.StatusNotFound && (c.Verb == syncml.Delete || c.Verb == syncml.Exec):
+			absent = true
+		case sentence == "" || isConsequence(sentence):
+			sentence = describe(c, status)
+		}
+	}
+	if sentence == "" && absent && f.Action == reconcile.ActionRemoveEnrolment {
+		return "the PC knows no enrolment of ours", true
+	}
+	return sentence, absent
+}
+
+// consequence begins the sentences about statuses that another command is to blame for.
+const consequence = "the PC took nothing of a group of commands"
+
+func isConsequence(sentence string) bool { return strings.HasPrefix(sentence, consequence) }
+
+func describe(c sentCommand, status syncml.Outcome) string {
+	if c.Verb == syncml.Atomic || c.Verb == syncml.Sequence || status.Code == syncml.StatusNotExecuted || status.Code == syncml.StatusRolledBack {
+		return consequence + " (" + strconv.Itoa(status.Code) + ")"
+	}
+	out := fmt.Sprintf("the PC refused %s of %s: %s (%d)", c.Verb, c.LocURI, syncml.Meaning(status.Code), status.Code)
+	if code, err := strconv.ParseInt(strings.TrimPrefix(strings.ToLower(status.OriginalError), "0x"), 16, 64); err == nil {
+		out += ", " + windows.ImportMeaning(code)
+	}
+	return out
+}

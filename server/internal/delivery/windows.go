@@ -1,0 +1,194 @@
+package delivery
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"github.com/waxseal/waxseal/platforms"
+	"github.com/waxseal/waxseal/platforms/windows"
+	"github.com/waxseal/waxseal/platforms/windows/syncml"
+	"github.com/waxseal/waxseal/server/internal/model"
+	"github.com/waxseal/waxseal/server/internal/reconcile"
+)
+
+// Windows speaks delivery in OMA DM's words. One action of reconcile takes one answer of ours, or two: what was installed
+// is read back in the next one, since a status 200 proves nothing about an import (windows.md section 3.1).
+//
+//	install          Atomic or Add ─→ Get Status, Thumbprint ─→ done or failed
+//	remove           Delete ─→ done, by 404 too
+//	list …           Get interior nodes and thumbprints ─→ both lists
+//	removeEnrolment  Exec Unenroll: no status comes, the next session says alert 1226
+type Windows struct {
+	Service *Service
+	// ProviderID is what the provisioning document called us.
+	ProviderID string
+}
+
+// loggedOn is the LoginStatus that opens ./User.
+const loggedOn = "user"
+
+// Exchange takes what the device answered to our last message and gives the commands of the next one, numbered from
+// first; none: the session is over. It keeps in s.State what those commands wait for. pending counts the documents that
+// will come by themselves.
+func (d *Windows) Exchange(ctx context.Context, enr model.Enrolment, s *model.Session, answers syncml.Answers, first int) (commands []syncml.Command, pending int, err error) {
+	f := readFlight(s.State)
+	s.State = nil
+	report, next, err := d.land(ctx, enr, f, answers)
+	if err == nil && next == nil {
+		report.UserAbsent = s.Login != loggedOn
+		next, pending, err = d.step(ctx, enr, report, answers, f)
+	}
+	if err != nil || next == nil {
+		return nil, pending, err
+	}
+	commands = next.number(first)
+	s.State, err = json.Marshal(next)
+	if err != nil {
+		return nil, 0, fmt.Errorf("keep what the commands wait for: %w", err)
+	}
+	return commands, pending, nil
+}
+
+// step asks for the next action until one can be written. A document that cannot is put down as failed, so that it never
+// blocks the others.
+func (d *Windows) step(ctx context.Context, enr model.Enrolment, report reconcile.Report, answers syncml.Answers, landed *flight) (*flight, int, error) {
+	away := report.UserAbsent
+	for range renderTries {
+		result, err := d.Service.Step(ctx, enr, report)
+		if err != nil || result.Action == nil {
+			return nil, result.Pending, err
+		}
+		act := *result.Action
+		if act.Kind == reconcile.ActionListCertificates && landed.lists() {
+			report, err = d.certificates(ctx, enr, act.UUID, landed.values(answers)) // the same answer tells
+			report.UserAbsent = away
+			if err != nil {
+				return nil, 0, err
+			}
+			continue
+		}
+		f, err := d.takeOff(ctx, enr, act)
+		if err == nil {
+			return f, result.Pending, nil
+		}
+		report = reconcile.Report{Outcome: reconcile.OutcomeFailed, CommandUUID: act.UUID, Error: err.Error(),
+			Reason: platforms.ReasonRenderFailed, UserAbsent: away}
+	}
+	return nil, 0, fmt.Errorf("enrolment %s: %d documents in a row could not be written", enr.ID, renderTries)
+}
+
+// takeOff turns an action into commands.
+func (d *Windows) takeOff(ctx context.Context, enr model.Enrolment, act reconcile.Action) (*flight, error) {
+	f := &flight{Action: act.Kind, UUID: act.UUID}
+	switch act.Kind {
+	case reconcile.ActionInstall:
+		return f, f.install(act.Document, act.Payload, false)
+	case reconcile.ActionRemove:
+		f.commands = windows.Remove(act.Identifier)
+	case reconcile.ActionListDocuments, reconcile.ActionListCertificates:
+		docs, err := d.Service.documents(ctx, enr.ID)
+		if err != nil {
+			return nil, err
+		}
+		f.get(append(windows.InventoryURIs(), windows.InventoryFor(docs)...))
+	case reconcile.ActionAskFacts:
+		f.get(windows.FactURIs())
+	case reconcile.ActionErase:
+		f.commands = windows.Wipe()
+	case reconcile.ActionRemoveEnrolment:
+		f.commands = windows.Unenroll(d.ProviderID)
+	default:
+		return nil, fmt.Errorf("no OMA DM command for action %s", act.Kind)
+	}
+	return f, nil
+}
+
+// land turns the answers to a flight into a report, or into the next stage of the same action.
+func (d *Windows) land(ctx context.Context, enr model.Enrolment, f *flight, answers syncml.Answers) (reconcile.Report, *flight, error) {
+	if f == nil || !f.answered(answers) {
+		return reconcile.Report{Outcome: reconcile.OutcomeIdle}, nil, nil
+	}
+	report := reconcile.Report{Outcome: reconcile.OutcomeDone, CommandUUID: f.UUID}
+	switch f.Action {
+	case reconcile.ActionInstall:
+		return d.landInstall(ctx, enr, f, answers)
+	case reconcile.ActionListDocuments:
+		report.Documents = windows.Documents(f.values(answers))
+	case reconcile.ActionListCertificates:
+		report, err := d.certificates(ctx, enr, f.UUID, f.values(answers))
+		return report, nil, err
+	case reconcile.ActionAskFacts:
+		facts := windows.ReadFacts(f.values(answers))
+		report.Facts = &reconcile.Facts{Name: facts.Name, Model: facts.Model, OSVersion: facts.OSVersion, SerialNumber: facts.SerialNumber}
+	default:
+		report.Error, report.Absent = f.failure(answers)
+	}
+	if report.Error != "" {
+		report.Outcome = reconcile.OutcomeFailed
+	}
+	return report, nil, nil
+}
+
+// landInstall: after the commands comes the reading back, and only what is read back counts. Nodes that were there
+// already, and are not what was delivered, are deleted and delivered once more.
+func (d *Windows) landInstall(ctx context.Context, enr model.Enrolment, f *flight, answers syncml.Answers) (reconcile.Report, *flight, error) {
+	report := reconcile.Report{Outcome: reconcile.OutcomeDone, CommandUUID: f.UUID}
+	if !f.Reading {
+		return report, f.readBack(answers), nil
+	}
+	values := f.values(answers)
+	err := windows.Judge(f.Checks, values)
+	if err == nil {
+		return report, nil, nil
+	}
+	if f.Exists && !f.Replacing {
+		next, failed := d.again(ctx, enr, f)
+		if next != nil || failed != nil {
+			return report, next, failed
+		}
+	}
+	report.Outcome, report.Error = reconcile.OutcomeFailed, err.Error()
+	if len(values) == 0 && f.Failure != "" {
+		report.Error = f.Failure
+	}
+	return report, nil, nil
+}
+
+// again delivers the same revision once more over what is there; nil when the plan has moved on since.
+func (d *Windows) again(ctx context.Context, enr model.Enrolment, f *flight) (*flight, error) {
+	snap, err := d.Service.c.Store.Snapshot(ctx, enr.ID)
+	if err != nil {
+		return nil, fmt.Errorf("read enrolment %s: %w", enr.ID, err)
+	}
+	for _, doc := range snap.Documents {
+		if doc.Document.ID != f.Document || doc.Document.Revision != f.Revision || (doc.Document.HasSecrets() && len(doc.Payload) == 0) {
+			continue
+		}
+		next := &flight{Action: f.Action, UUID: f.UUID}
+		return next, next.install(doc.Document, doc.Payload, true)
+	}
+	return nil, nil
+}
+
+// certificates is the report of a certificate list.
+func (d *Windows) certificates(ctx context.Context, enr model.Enrolment, uuid string, values map[string]string) (reconcile.Report, error) {
+	docs, err := d.Service.documents(ctx, enr.ID)
+	if err != nil {
+		return reconcile.Report{}, err
+	}
+	return reconcile.Report{Outcome: reconcile.OutcomeDone, CommandUUID: uuid, Certificates: windows.Certificates(docs, values)}, nil
+}
+
+// documents are all that the enrolment has or had, as they were planned last.
+func (s *Service) documents(ctx context.Context, enrolmentID string) ([]platforms.Document, error) {
+	snap, err := s.c.Store.Snapshot(ctx, enrolmentID)
+	if err != nil {
+		return nil, fmt.Errorf("read enrolment %s: %w", enrolmentID, err)
+	}
+	docs := make([]platforms.Document, 0, len(snap.Documents))
+	for _, d := range snap.Documents {
+		docs = append(docs, d.Document)
+	}
+	return docs, nil
+}
