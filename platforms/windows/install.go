@@ -2,7 +2,6 @@ package windows
 
 import (
 	"fmt"
-	"net/url"
 	"strings"
 
 	"github.com/waxseal/waxseal/platforms"
@@ -85,6 +84,6 @@ func Wipe() []syncml.Command {
 // answers with the alert of an unenrolment, or not at all. Source: "DMClient CSP"; windows.md 2.8.
 func Unenroll(providerID string) []syncml.Command {
 	return []syncml.Command{{Verb: syncml.Exec, Items: []syncml.Item{{
-		Target: "./Device/Vendor/MSFT/DMClient/Provider/" + url.PathEscape(providerID) + "/Unenroll",
+		Target: "./Device/Vendor/MSFT/DMClient/Provider/" + syncml.Escape(providerID) + "/Unenroll",
 		Format: formatText, Data: providerID}}}}
 }

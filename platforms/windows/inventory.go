@@ -1,11 +1,11 @@
 package windows
 
 import (
-	"net/url"
 	"slices"
 	"strings"
 
 	"github.com/waxseal/waxseal/platforms"
+	"github.com/waxseal/waxseal/platforms/windows/syncml"
 )
 
 // InventoryURIs are the interior nodes whose children say which documents are on the PC. Not all exist on each PC: 404
@@ -60,15 +60,9 @@ func Documents(uris map[string]string) map[string]string {
 
 func isOurApp(name string) bool { return strings.EqualFold(name, appName) }
 
-// children are the names below an interior node: URI-encoded and joined by "/" in its value (windows.md 2.4).
+// children are the names below an interior node.
 func children(folded map[string]string, uri string) []string {
-	var names []string
-	for part := range strings.SplitSeq(folded[strings.ToLower(uri)], "/") {
-		if name, err := url.PathUnescape(strings.TrimSpace(part)); err == nil && name != "" {
-			names = append(names, name)
-		}
-	}
-	return names
+	return syncml.Children(folded[strings.ToLower(uri)])
 }
 
 // Certificates tells which certificates of the documents the PC shows, by SHA-256, true with a private key. A PFX node

@@ -19,27 +19,18 @@ func (p *planner) planMails() []platforms.Document {
 		if !ok {
 			continue
 		}
-		doc := platforms.Document{ID: docMail + o.Name, Identifier: admxApp, Profiles: []string{o.Name}, UserScope: true}
+		doc := platforms.Document{ID: docMail + o.Name, Profiles: []string{o.Name}, UserScope: true}
 		err := placeable(o.Name, spec, first)
-		if err == nil {
-			first = o.Name
+		if err == nil { // only one document has the node, so that removing another never takes it away
+			first, doc.Identifier = o.Name, admxApp
 			err = p.fillMail(&doc, o.Name, spec)
 		}
 		if err != nil {
-			doc.Identifier = ownIdentifier(doc.Identifier, o.Name, first)
 			doc = wait(doc, err)
 		}
 		docs = append(docs, doc)
 	}
 	return docs
-}
-
-// ownIdentifier leaves the node to the profile that has it, so that removing another document never takes it away.
-func ownIdentifier(identifier, name, holder string) string {
-	if name == holder {
-		return identifier
-	}
-	return ""
 }
 
 func placeable(name string, spec *profiles.Email, first string) error {
@@ -56,7 +47,7 @@ func placeable(name string, spec *profiles.Email, first string) error {
 
 // fillMail waits for the certificates that the profile names, or goes without, and sets the policies.
 func (p *planner) fillMail(doc *platforms.Document, name string, spec *profiles.Email) error {
-	a := account{name: name, spec: spec}
+	a := account{name: name}
 	var err error
 	if a.address, err = p.address(name, spec); err != nil {
 		return err
@@ -80,7 +71,6 @@ func (p *planner) fillMail(doc *platforms.Document, name string, spec *profiles.
 // account is an Email profile while its certificates are looked for.
 type account struct {
 	name, address string
-	spec          *profiles.Email
 	dependsOn     []string
 }
 
