@@ -26,7 +26,7 @@ func (s Subcode) HRESULT() uint32 {
 		InvalidSecurity: 0x80180007}[s]
 }
 
-// ErrorType tells more than the subcode; Windows then shows its HRESULT instead.
+// ErrorType tells more than the subcode. Windows looks for it first, and at the subcode if there is none.
 type ErrorType string
 
 // The types of errors that Windows knows (windows.md 1.9; [MS-MDE2] 2.2.10).
@@ -54,11 +54,10 @@ type Fault struct {
 	Detail ErrorType
 	// Reason is a sentence for the user and for Windows' log. No secret in it.
 	Reason string
-	// TraceID goes to Windows' log: the server's name of the request. Without a Detail the protocol has no place for it,
-	// and it ends the reason.
+	// TraceID goes to Windows' log: the server's name of the request. Optional.
 	TraceID string
-	// LowerCase writes all names, and the codes, in lower case, as Microsoft's pages print them. The schema, Microsoft's
-	// own service and Windows' search for ErrorType have capitals.
+	// LowerCase writes all names, and the codes, in lower case, as Microsoft's pages print them. Leave it off: the schema
+	// and Microsoft's own service have capitals, and what is known of Windows' client is that it looks for these.
 	LowerCase bool
 }
 
@@ -70,8 +69,8 @@ func FaultResponse(relatesTo, action string, f Fault) ([]byte, error) {
 		return nil, errors.New("answer with a fault: Subcode must be one of the constants")
 	case f.Detail != "" && f.Detail.HRESULT() == 0:
 		return nil, errors.New("answer with a fault: Detail must be one of the constants or empty")
-	case f.Reason == "":
-		return nil, errors.New("answer with a fault: Reason is missing")
+	case f.Reason == "" || action == "":
+		return nil, errors.New("answer with a fault: Reason or action is missing")
 	}
 	answer := envelope(action, relatesTo, nil, f.fault())
 	if f.LowerCase {
@@ -81,20 +80,25 @@ func FaultResponse(relatesTo, action string, f Fault) ([]byte, error) {
 }
 
 func (f Fault) fault() element {
-	reason := f.Reason
-	if f.Detail == "" && f.TraceID != "" {
-		reason += " (" + f.TraceID + ")"
-	}
 	fault := parent("s:Fault",
 		parent("s:Code", leaf("s:Value", f.code("s:Receiver")),
 			parent("s:Subcode", leaf("s:Value", f.code(string(f.Subcode))))),
-		parent("s:Reason", leaf("s:Text", reason).with("xml:lang", "en-us")))
-	if f.Detail != "" {
-		fault.inner = append(fault.inner, parent("s:Detail", parent("DeviceEnrollmentServiceError",
-			leaf("ErrorType", f.code(string(f.Detail))), leaf("Message", f.Reason), leaf("TraceId", f.TraceID),
-		).with("xmlns", nsEnrollment)))
+		parent("s:Reason", leaf("s:Text", f.Reason).with("xml:lang", "en-us")))
+	if f.Detail != "" || f.TraceID != "" {
+		fault.inner = append(fault.inner, parent("s:Detail", f.detail()))
 	}
 	return fault
+}
+
+// detail has what there is to say: an empty ErrorType would be none that anybody knows.
+func (f Fault) detail() element {
+	e := parent("DeviceEnrollmentServiceError").with("xmlns", nsEnrollment)
+	for _, l := range []element{leaf("ErrorType", f.code(string(f.Detail))), leaf("Message", f.Reason), leaf("TraceId", f.TraceID)} {
+		if l.text != "" {
+			e.inner = append(e.inner, l)
+		}
+	}
+	return e
 }
 
 func (f Fault) code(text string) string {

@@ -41,31 +41,25 @@ const (
 	otherHash = "5B7E0D1C2F3A49586776859403122130"
 )
 
-// windowsCN is a common name as real requests have it: a piece of the device's id, "!", a hash and a NUL; 62 characters.
+// windowsCN is a common name as real requests have it: a piece of the device's id, "!", 32 hex digits and a NUL. They
+// are 64 characters, as many as X.520 allows.
 const windowsCN = "F6E1E8F9-2C6C-4B4B-8E7C-6F4A9B!" + otherHash + "\x00"
+
+// nameSET is a RelativeDistinguishedName; encoding/asn1 sees by the name that it is a SET.
+type nameSET []struct {
+	Type  asn1.ObjectIdentifier
+	Value asn1.RawValue
+}
 
 // windowsCSR is a request as Windows makes it, with a common name of that string type.
 func windowsCSR(t testing.TB, tag int, cn string) []byte {
 	t.Helper()
-	type attribute struct {
-		Type  asn1.ObjectIdentifier
-		Value asn1.RawValue
-	}
-	type set []attribute
-	name := []set{{{asn1.ObjectIdentifier{2, 5, 4, 3}, asn1.RawValue{Tag: tag, Bytes: []byte(cn)}}}}
-	var subject []byte
-	for _, s := range name {
-		inner, err := asn1.MarshalWithParams(s, "set")
-		if err != nil {
-			t.Fatal(err)
-		}
-		subject = append(subject, inner...)
-	}
-	rdns, err := asn1.Marshal(asn1.RawValue{Tag: asn1.TagSequence, IsCompound: true, Bytes: subject})
+	commonName := nameSET{{asn1.ObjectIdentifier{2, 5, 4, 3}, asn1.RawValue{Tag: tag, Bytes: []byte(cn)}}}
+	subject, err := asn1.Marshal([]nameSET{commonName})
 	if err != nil {
 		t.Fatal(err)
 	}
-	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{RawSubject: rdns, ExtraExtensions: extensions(t)},
+	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{RawSubject: subject, ExtraExtensions: extensions(t)},
 		testpki.PoolKey(t, 3))
 	if err != nil {
 		t.Fatal(err)
