@@ -9,7 +9,6 @@ import (
 	"unicode"
 
 	"github.com/waxseal/waxseal/platforms/windows/mde"
-	"github.com/waxseal/waxseal/profiles"
 	"github.com/waxseal/waxseal/server/internal/model"
 	"github.com/waxseal/waxseal/server/internal/sender"
 	"github.com/waxseal/waxseal/server/internal/web"
@@ -146,9 +145,6 @@ func (e *Endpoint) redeem(ctx context.Context, cred credential, csr *x509.Certif
 	}
 	if err != nil {
 		return c, deadCredential(refuseAs(mde.CertificateRequest, err))
-	}
-	if c.Platform != profiles.Windows {
-		return c, refuse(mde.Authentication, "the sign-in token is not one for Windows")
 	}
 	web.Annotate(ctx, c.EnrolmentID, "")
 	e.cfg.Kick()
