@@ -22,6 +22,7 @@ import (
 	"github.com/waxseal/waxseal/server/internal/model"
 	"github.com/waxseal/waxseal/server/internal/push"
 	"github.com/waxseal/waxseal/server/internal/store"
+	"github.com/waxseal/waxseal/server/internal/windowsmdm"
 )
 
 // Store is every port at once.
@@ -31,6 +32,7 @@ type Store interface {
 	connectorapi.Store
 	admin.Store
 	push.Store
+	windowsmdm.Sessions
 	DeviceAuthority(ctx context.Context) (deviceCA, raCertificate []byte, err error)
 	Keeper
 }
@@ -55,7 +57,7 @@ type class struct {
 
 // Run runs the whole suite.
 func Run(t *testing.T, open Open) {
-	for _, list := range [][]class{adminClasses(), identityClasses(), deliveryClasses(), jobClasses(), trustClasses(), sweepClasses(), concurrencyClasses()} {
+	for _, list := range [][]class{adminClasses(), identityClasses(), deliveryClasses(), jobClasses(), trustClasses(), sweepClasses(), windowsClasses(), concurrencyClasses()} {
 		for _, c := range list {
 			t.Run(c.name, func(t *testing.T) {
 				c.test(t, &fixture{T: t, Store: open(t), ctx: t.Context(), now: start()})
