@@ -17,6 +17,7 @@ import (
 
 	"github.com/waxseal/waxseal/internal/escrow"
 	"github.com/waxseal/waxseal/internal/link"
+	"github.com/waxseal/waxseal/platforms/windows/mde"
 	"github.com/waxseal/waxseal/profiles"
 	"github.com/waxseal/waxseal/server/internal/model"
 )
@@ -70,7 +71,7 @@ func (s *Service) checkIdentity(c *x509.Certificate, asked link.IdentityJob, dev
 	if err := c.CheckSignatureFrom(ca); err != nil {
 		return refuse("the certificate is not issued by the device CA: %w", err)
 	}
-	csr, err := x509.ParseCertificateRequest(asked.CSR)
+	csr, err := mde.ParseCSR(asked.CSR)
 	if err != nil {
 		return fmt.Errorf("reading the stored request: %w", err)
 	}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/waxseal/waxseal/internal/link"
 	"github.com/waxseal/waxseal/internal/testpki"
+	"github.com/waxseal/waxseal/platforms/windows/mde"
 	"github.com/waxseal/waxseal/server/internal/model"
 )
 
@@ -311,7 +312,7 @@ func (s *Store) Certify(t testing.TB, ca *testpki.CA, job model.Job) *x509.Certi
 	if err := json.Unmarshal(job.Payload, &order); err != nil {
 		t.Fatalf("reading an identity job: %v", err)
 	}
-	csr, err := x509.ParseCertificateRequest(order.CSR)
+	csr, err := mde.ParseCSR(order.CSR) // Windows' requests too
 	if err != nil {
 		t.Fatalf("reading a request: %v", err)
 	}
