@@ -7,10 +7,8 @@ import (
 	"github.com/waxseal/waxseal/platforms/windows/syncml"
 )
 
-const (
-	maxLocURI   = 2048
-	maxSegments = 32
-)
+// maxSegments is more than any CSP is deep.
+const maxSegments = 32
 
 // place is a LocURI that the schema knows.
 type place struct {
@@ -20,21 +18,19 @@ type place struct {
 	names []string // below the provider's root; the schema's spelling where the schema has a name
 }
 
-// split reads a LocURI (windows.md section 2.4): no slash at the start, "." only as the first segment, no empty name, no
-// lone "*".
+// split reads a LocURI into names.
 func split(uri string) ([]string, outcome) {
-	forbidden := fail(syncml.StatusBadRequest, errForbiddenSegment)
 	if strings.Contains(uri, "?") {
 		return nil, fail(syncml.StatusUnsupportedFeature, errPropertyNotSupported)
 	}
 	parts := strings.Split(strings.TrimPrefix(uri, "./"), "/")
-	if uri == "" || len(uri) > maxLocURI || len(parts) > maxSegments {
-		return nil, forbidden
+	if syncml.CheckLocURI(uri) != nil || uri == "." || len(parts) > maxSegments {
+		return nil, fail(syncml.StatusBadRequest, errForbiddenSegment)
 	}
 	for n, part := range parts {
 		name, err := url.PathUnescape(part)
-		if err != nil || name == "" || name == "." || name == "*" {
-			return nil, forbidden
+		if err != nil {
+			return nil, fail(syncml.StatusBadRequest, errForbiddenSegment)
 		}
 		parts[n] = name
 	}
@@ -131,7 +127,7 @@ func (l place) uri() string {
 		b.WriteString("/" + name)
 	}
 	for _, name := range l.names {
-		b.WriteString("/" + url.PathEscape(name))
+		b.WriteString("/" + syncml.Escape(name))
 	}
 	return b.String()
 }

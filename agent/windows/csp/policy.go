@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/waxseal/waxseal/agent/windows/csp/admx"
 	"github.com/waxseal/waxseal/platforms/windows/syncml"
 )
 
@@ -31,9 +32,9 @@ func policy() *provider {
 
 // ingest takes an ADMX file.
 func ingest(t *transaction, l place, value string) outcome {
-	_, err := parseADMX(value)
+	_, err := admx.Parse(value)
 	switch {
-	case errors.Is(err, errKey):
+	case errors.Is(err, admx.ErrKey):
 		return fail(syncml.StatusFailed, errAccessDenied)
 	case err != nil:
 		return fail(syncml.StatusFailed, errXMLParse)
@@ -49,11 +50,11 @@ func setPolicy(t *transaction, l place, value string) outcome {
 	if !ok {
 		return notFound()
 	}
-	s, err := parseSetting(value)
+	s, err := admx.ParseSetting(value)
 	if err != nil {
 		return fail(syncml.StatusUnsupportedFormat, errXMLParse)
 	}
-	if definition.apply(s, map[string]string{}) != nil {
+	if definition.Apply(s, map[string]string{}) != nil {
 		return fail(syncml.StatusBadRequest, errInvalidArgument)
 	}
 	t.pc.store(l, value)
@@ -61,32 +62,25 @@ func setPolicy(t *transaction, l place, value string) outcome {
 }
 
 // definition finds the policy that a node Config/{App}~Policy~{Category}…/{Name} sets, in the scope that its class allows.
-func (p *PC) definition(l place) (admxPolicy, bool) {
+func (p *PC) definition(l place) (admx.Policy, bool) {
 	parts := strings.Split(l.names[1], "~")
 	if len(parts) < 3 || !oneOf("Policy", "Preference")(parts[1]) {
-		return admxPolicy{}, false
+		return admx.Policy{}, false
 	}
 	folder, ok := l.csp.at("Device", []string{"ConfigOperations", "ADMXInstall", parts[0], parts[1]})
 	if !ok {
-		return admxPolicy{}, false
+		return admx.Policy{}, false
 	}
 	for _, file := range p.children(folder) {
-		parsed, err := parseADMX(p.text(folder.down(file)))
+		parsed, err := admx.Parse(p.text(folder.down(file)))
 		if err != nil {
 			continue
 		}
-		for _, definition := range parsed.Policies {
-			chain, err := parsed.chain(definition)
-			if err == nil && strings.EqualFold(definition.Name, l.names[2]) && slices.EqualFunc(chain, parts[2:], strings.EqualFold) && definition.in(l.scope) {
-				return definition, true
-			}
+		if definition, ok := parsed.Find(parts[2:], l.names[2]); ok && definition.In(l.scope) {
+			return definition, true
 		}
 	}
-	return admxPolicy{}, false
-}
-
-func (p admxPolicy) in(scope string) bool {
-	return oneOf("Both", map[string]string{"User": "User", "Device": "Machine"}[scope])(p.Class)
+	return admx.Policy{}, false
 }
 
 // settings are the policies that are set, by LocURI.
@@ -119,8 +113,8 @@ func (p *PC) Policies() map[string]string {
 		if !ok {
 			continue
 		}
-		if s, err := parseSetting(p.text(l)); err == nil {
-			_ = definition.apply(s, out) // was checked when it was set
+		if s, err := admx.ParseSetting(p.text(l)); err == nil {
+			_ = definition.Apply(s, out) // was checked when it was set
 		}
 	}
 	return out

@@ -5,6 +5,8 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+
+	"github.com/waxseal/waxseal/platforms/windows/syncml"
 )
 
 // there reports whether a node was made: a default alone does not hinder an Add.
@@ -79,7 +81,7 @@ func (p *PC) shown(l place) string {
 	}
 	names := p.children(l)
 	for n, name := range names {
-		names[n] = url.PathEscape(name)
+		names[n] = syncml.Escape(name)
 	}
 	return strings.Join(names, "/")
 }

@@ -1,4 +1,6 @@
-package csp
+// Package admx reads policy definition files (ADMX) as a Windows PC does that ingests them over management, and turns the
+// settings of their policies into registry values (windows.md section 3.10).
+package admx
 
 import (
 	"bytes"
@@ -11,72 +13,74 @@ import (
 	"strings"
 )
 
-// Limits of an ADMX file; Office's largest is about a megabyte.
+// Limits of a file; Office's largest is about a megabyte.
 const (
-	maxADMX         = 2 << 20
-	maxADMXDepth    = 32
-	maxADMXElements = 100_000
-	maxCategories   = 32 // in one chain
+	maxSize       = 2 << 20
+	maxDepth      = 32
+	maxElements   = 100_000
+	maxCategories = 32 // in one chain
 )
 
-// errKey says that an ADMX would write where ingested files may not.
-var errKey = errors.New("registry key is not open to ingested ADMX files")
+// ErrKey says that an ADMX would write where ingested files may not.
+var ErrKey = errors.New("registry key is not open to ingested ADMX files")
 
-// admx is the part of an ADMX file (Microsoft's policy definition schema) that management reads.
-type admx struct {
+// File is the part of an ADMX file (Microsoft's policy definition schema) that management reads.
+type File struct {
 	Target struct {
 		Prefix string `xml:"prefix,attr"`
 	} `xml:"policyNamespaces>target"`
-	Categories []admxCategory `xml:"categories>category"`
-	Policies   []admxPolicy   `xml:"policies>policy"`
+	Categories []category `xml:"categories>category"`
+	Policies   []Policy   `xml:"policies>policy"`
+	parents    map[string]string // the reference to the parent of each category
 }
 
-type admxCategory struct {
-	Name   string  `xml:"name,attr"`
-	Parent admxRef `xml:"parentCategory"`
+type category struct {
+	Name   string `xml:"name,attr"`
+	Parent ref    `xml:"parentCategory"`
 }
 
-type admxRef struct {
+type ref struct {
 	Ref string `xml:"ref,attr"`
 }
 
-type admxPolicy struct {
-	Name      string        `xml:"name,attr"`
-	Class     string        `xml:"class,attr"` // User, Machine, Both
-	Key       string        `xml:"key,attr"`
-	ValueName string        `xml:"valueName,attr"`
-	Category  admxRef       `xml:"parentCategory"`
-	Enabled   *admxValue    `xml:"enabledValue"`
-	Disabled  *admxValue    `xml:"disabledValue"`
-	OnList    []admxItem    `xml:"enabledList>item"`
-	OffList   []admxItem    `xml:"disabledList>item"`
-	Decimals  []admxElement `xml:"elements>decimal"`
-	Booleans  []admxElement `xml:"elements>boolean"`
-	Texts     []admxElement `xml:"elements>text"`
-	Enums     []admxElement `xml:"elements>enum"`
-}
-
-// admxItem is a value that a policy writes beside its own, or a choice of an enum.
-type admxItem struct {
+// Policy is one policy of a file.
+type Policy struct {
+	Name      string    `xml:"name,attr"`
+	Class     string    `xml:"class,attr"` // User, Machine, Both
 	Key       string    `xml:"key,attr"`
 	ValueName string    `xml:"valueName,attr"`
-	Value     admxValue `xml:"value"`
+	Category  ref       `xml:"parentCategory"`
+	Enabled   *value    `xml:"enabledValue"`
+	Disabled  *value    `xml:"disabledValue"`
+	OnList    []item    `xml:"enabledList>item"`
+	OffList   []item    `xml:"disabledList>item"`
+	Decimals  []element `xml:"elements>decimal"`
+	Booleans  []element `xml:"elements>boolean"`
+	Texts     []element `xml:"elements>text"`
+	Enums     []element `xml:"elements>enum"`
 }
 
-type admxElement struct {
-	ID        string     `xml:"id,attr"`
-	Key       string     `xml:"key,attr"`
-	ValueName string     `xml:"valueName,attr"`
-	Required  bool       `xml:"required,attr"`
-	Min       *uint32    `xml:"minValue,attr"`
-	Max       *uint32    `xml:"maxValue,attr"`
-	True      *admxValue `xml:"trueValue"`
-	False     *admxValue `xml:"falseValue"`
-	Items     []admxItem `xml:"item"`
+// item is a value that a policy writes beside its own, or a choice of an enum.
+type item struct {
+	Key       string `xml:"key,attr"`
+	ValueName string `xml:"valueName,attr"`
+	Value     value  `xml:"value"`
+}
+
+type element struct {
+	ID        string  `xml:"id,attr"`
+	Key       string  `xml:"key,attr"`
+	ValueName string  `xml:"valueName,attr"`
+	Required  bool    `xml:"required,attr"`
+	Min       *uint32 `xml:"minValue,attr"`
+	Max       *uint32 `xml:"maxValue,attr"`
+	True      *value  `xml:"trueValue"`
+	False     *value  `xml:"falseValue"`
+	Items     []item  `xml:"item"`
 	kind      string
 }
 
-type admxValue struct {
+type value struct {
 	Decimal *struct {
 		Value string `xml:"value,attr"`
 	} `xml:"decimal"`
@@ -85,7 +89,7 @@ type admxValue struct {
 }
 
 // text is what goes into the registry; ok is false where the value is deleted.
-func (v *admxValue) text(usual string) (string, bool) {
+func (v *value) text(usual string) (string, bool) {
 	switch {
 	case v == nil:
 		return usual, true
@@ -97,14 +101,14 @@ func (v *admxValue) text(usual string) (string, bool) {
 	return "", v.Delete == nil
 }
 
-// parseADMX reads a file and refuses one that could not be applied.
-func parseADMX(text string) (*admx, error) {
-	if err := scanXML(text, maxADMX, maxADMXDepth, maxADMXElements); err != nil {
+// Parse reads a file and refuses one that could not be applied.
+func Parse(text string) (*File, error) {
+	if err := scanXML(text, maxSize, maxDepth, maxElements); err != nil {
 		return nil, fmt.Errorf("reading the ADMX file: %w", err)
 	}
 	var file struct {
 		XMLName xml.Name `xml:"policyDefinitions"`
-		admx
+		File
 	}
 	if err := xml.Unmarshal([]byte(text), &file); err != nil {
 		return nil, fmt.Errorf("reading the ADMX file: %w", err)
@@ -112,12 +116,16 @@ func parseADMX(text string) (*admx, error) {
 	if len(file.Policies) == 0 {
 		return nil, errors.New("reading the ADMX file: it defines no policy")
 	}
+	file.parents = make(map[string]string, len(file.Categories))
+	for _, c := range file.Categories {
+		file.parents[c.Name] = c.Parent.Ref
+	}
 	for _, p := range file.Policies {
 		if err := file.check(p); err != nil {
 			return nil, fmt.Errorf("reading policy %q of the ADMX file: %w", p.Name, err)
 		}
 	}
-	return &file.admx, nil
+	return &file.File, nil
 }
 
 // scanXML looks over foreign XML: one root, no document type, no entities of its own, and limits on everything.
@@ -161,14 +169,14 @@ func scanXML(text string, size, depth, elements int) error {
 }
 
 // check refuses a policy that is incomplete, or writes where it may not.
-func (a *admx) check(p admxPolicy) error {
+func (f *File) check(p Policy) error {
 	if p.Name == "" || strings.ContainsAny(p.Name, "/~") {
 		return errors.New("the name is missing or not usable in a LocURI")
 	}
-	if !oneOf("User", "Machine", "Both")(p.Class) {
+	if !slices.Contains([]string{"user", "machine", "both"}, strings.ToLower(p.Class)) {
 		return fmt.Errorf("class %q is none of User, Machine, Both", p.Class)
 	}
-	if _, err := a.chain(p); err != nil {
+	if _, err := f.chain(p); err != nil {
 		return err
 	}
 	keys := []string{p.Key}
@@ -180,16 +188,16 @@ func (a *admx) check(p admxPolicy) error {
 	}
 	for n, key := range keys {
 		if (key != "" || n == 0) && !openKey(key) {
-			return fmt.Errorf("%q: %w", key, errKey)
+			return fmt.Errorf("%q: %w", key, ErrKey)
 		}
 	}
 	return nil
 }
 
 // elements are the inputs of a policy.
-func (p admxPolicy) elements() []admxElement {
-	var out []admxElement
-	add := func(kind string, elements []admxElement) {
+func (p Policy) elements() []element {
+	var out []element
+	add := func(kind string, elements []element) {
 		for _, e := range elements {
 			e.kind = kind
 			out = append(out, e)
@@ -219,20 +227,42 @@ func openKey(key string) bool {
 	return key != `\`
 }
 
+// Find finds a policy by its categories, the top one first, and its name.
+func (f *File) Find(categories []string, name string) (Policy, bool) {
+	for _, p := range f.Policies {
+		chain, err := f.chain(p)
+		if err == nil && strings.EqualFold(p.Name, name) && slices.EqualFunc(chain, categories, strings.EqualFold) {
+			return p, true
+		}
+	}
+	return Policy{}, false
+}
+
+// In reports whether a policy is set under ./User or under ./Device, by its class.
+func (p Policy) In(scope string) bool {
+	switch strings.ToLower(p.Class) {
+	case "user":
+		return scope == "User"
+	case "machine":
+		return scope == "Device"
+	}
+	return true
+}
+
 // chain is the categories of a policy, the top one first.
-func (a *admx) chain(p admxPolicy) ([]string, error) {
+func (f *File) chain(p Policy) ([]string, error) {
 	var out []string
 	for ref := p.Category.Ref; ref != ""; {
 		name := ref
-		if prefix, own, ok := strings.Cut(ref, ":"); ok && prefix == a.Target.Prefix {
+		if prefix, own, ok := strings.Cut(ref, ":"); ok && prefix == f.Target.Prefix {
 			name = own
 		}
-		at := slices.IndexFunc(a.Categories, func(c admxCategory) bool { return c.Name == name })
-		if at < 0 || len(out) >= maxCategories {
+		parent, ok := f.parents[name]
+		if !ok || len(out) >= maxCategories {
 			return nil, fmt.Errorf("category %q is not in the file, or its categories go in a circle", ref)
 		}
 		out = append(out, name)
-		ref = a.Categories[at].Parent.Ref
+		ref = parent
 	}
 	if len(out) == 0 {
 		return nil, errors.New("it has no category (parentCategory)")
@@ -241,16 +271,17 @@ func (a *admx) chain(p admxPolicy) ([]string, error) {
 	return out, nil
 }
 
-// setting is what a server writes to a policy: <enabled/> with <data id="" value=""/>, or <disabled/>.
-type setting struct {
+// Setting is what a server writes to a policy: <enabled/> with <data id="" value=""/>, or <disabled/>.
+type Setting struct {
 	enabled bool
 	data    map[string]string
 }
 
-func parseSetting(text string) (setting, error) {
+// ParseSetting reads the value of a policy node.
+func ParseSetting(text string) (Setting, error) {
 	wrapped := "<setting>" + text + "</setting>"
 	if err := scanXML(wrapped, 64<<10, 3, 1000); err != nil {
-		return setting{}, fmt.Errorf("reading the policy's value: %w", err)
+		return Setting{}, fmt.Errorf("reading the policy's value: %w", err)
 	}
 	var in struct {
 		Enabled  []struct{} `xml:"enabled"`
@@ -263,23 +294,24 @@ func parseSetting(text string) (setting, error) {
 		Text  string     `xml:",chardata"`
 	}
 	if err := xml.Unmarshal([]byte(wrapped), &in); err != nil {
-		return setting{}, fmt.Errorf("reading the policy's value: %w", err)
+		return Setting{}, fmt.Errorf("reading the policy's value: %w", err)
 	}
 	if len(in.Enabled)+len(in.Disabled) != 1 || len(in.Other) > 0 || strings.TrimSpace(in.Text) != "" {
-		return setting{}, errors.New("reading the policy's value: it must be <enabled/> with <data/> elements, or <disabled/>")
+		return Setting{}, errors.New("reading the policy's value: it must be <enabled/> with <data/> elements, or <disabled/>")
 	}
-	out := setting{enabled: len(in.Enabled) == 1, data: map[string]string{}}
+	out := Setting{enabled: len(in.Enabled) == 1, data: map[string]string{}}
 	for _, d := range in.Data {
 		if _, twice := out.data[strings.ToLower(d.ID)]; twice || d.ID == "" {
-			return setting{}, errors.New("reading the policy's value: a <data/> element has no id, or the same as another")
+			return Setting{}, errors.New("reading the policy's value: a <data/> element has no id, or the same as another")
 		}
 		out.data[strings.ToLower(d.ID)] = d.Value
 	}
 	return out, nil
 }
 
-// apply writes what a policy means into the registry of values, "Key\Value" by name.
-func (p admxPolicy) apply(s setting, registry map[string]string) error {
+// Apply writes what a policy means into the registry of values, "Key\Value" by name. An error says that the setting does
+// not fit the policy; the registry is half written then.
+func (p Policy) Apply(s Setting, registry map[string]string) error {
 	put := func(key, name, value string, there bool) {
 		if key == "" {
 			key = p.Key
@@ -304,7 +336,7 @@ func (p admxPolicy) apply(s setting, registry map[string]string) error {
 	return p.applyElements(s, put)
 }
 
-func (p admxPolicy) applyElements(s setting, put func(key, name, value string, there bool)) error {
+func (p Policy) applyElements(s Setting, put func(key, name, value string, there bool)) error {
 	known := 0
 	for _, e := range p.elements() {
 		sent, ok := s.data[strings.ToLower(e.ID)]
@@ -328,17 +360,20 @@ func (p admxPolicy) applyElements(s setting, put func(key, name, value string, t
 }
 
 // value turns what was sent into what is written.
-func (e admxElement) value(sent string) (value string, there, ok bool) {
+func (e element) value(sent string) (value string, there, ok bool) {
 	switch e.kind {
 	case "decimal":
 		return sent, true, e.inRange(sent)
 	case "boolean":
-		if oneOf("true", "1")(sent) {
+		switch strings.ToLower(sent) {
+		case "true", "1":
 			value, there = e.True.text("1")
-		} else {
+			return value, there, true
+		case "false", "0":
 			value, there = e.False.text("0")
+			return value, there, true
 		}
-		return value, there, oneOf("true", "1", "false", "0")(sent)
+		return "", false, false
 	case "enum":
 		for _, i := range e.Items {
 			if v, there := i.Value.text(""); v == sent {
@@ -351,7 +386,7 @@ func (e admxElement) value(sent string) (value string, there, ok bool) {
 }
 
 // inRange is the schema's rule: 0 to 9999 unless the file says otherwise.
-func (e admxElement) inRange(sent string) bool {
+func (e element) inRange(sent string) bool {
 	least, most := uint32(0), uint32(9999)
 	if e.Min != nil {
 		least = *e.Min
