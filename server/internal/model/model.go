@@ -136,6 +136,10 @@ type DocumentState struct {
 	// InstalledRevision and InstalledProof are what the device acknowledged last; empty when it has nothing.
 	InstalledRevision string
 	InstalledProof    string
+	// InstalledIdentifier is what the platform calls the installed revision. Where a new revision has another one (Windows
+	// names nodes by certificates), the former ones are Leftovers, and go once the new revision is verified.
+	InstalledIdentifier string
+	Leftovers           []string
 	// InstalledCredentials are the SHA-256 of the identities that the installed revision carries.
 	InstalledCredentials []string
 	// InstalledAt is when the device acknowledged.
@@ -145,10 +149,11 @@ type DocumentState struct {
 	Payload          []byte
 	PayloadRevision  string
 	PayloadRecipient string
-	// SentRevision, SentProof and SentCredentials belong to the command that is under way; they become the installed ones
+	// SentRevision, SentProof, SentIdentifier and SentCredentials belong to the command that is under way; they become the installed ones
 	// when the device acknowledges, whatever the plan says by then.
 	SentRevision    string
 	SentProof       string
+	SentIdentifier  string
 	SentCredentials []string
 	// Renders counts payloads that were used up, so that the next render job has a key of its own.
 	Renders int
@@ -157,6 +162,14 @@ type DocumentState struct {
 	Attempts  int
 	RetryAt   time.Time
 	UpdatedAt time.Time
+}
+
+// Identifier is what the platform calls what the device has of the document, or would have.
+func (d DocumentState) Identifier() string {
+	if d.InstalledIdentifier != "" {
+		return d.InstalledIdentifier
+	}
+	return d.Document.Identifier
 }
 
 // CommandState is where a command is.

@@ -37,7 +37,30 @@ func (w *work) chooseRemoval() *Action {
 			d.Detail = notLoggedOn
 			continue
 		}
-		if a := w.command(ActionRemove, id, "", Action{Identifier: d.Document.Identifier}); a != nil {
+		if a := w.remove(d); a != nil {
+			return a
+		}
+	}
+	return w.chooseLeftover()
+}
+
+// remove begins with what is left over of former revisions.
+func (w *work) remove(d *model.DocumentState) *Action {
+	if len(d.Leftovers) > 0 {
+		return w.command(ActionRemove, d.Document.ID, d.Leftovers[0], Action{Identifier: d.Leftovers[0]})
+	}
+	return w.command(ActionRemove, d.Document.ID, "", Action{Identifier: d.Identifier()})
+}
+
+// chooseLeftover removes what a new revision has replaced under another identifier, once the new one is verified: there
+// is no moment without a certificate.
+func (w *work) chooseLeftover() *Action {
+	for _, id := range w.order {
+		d := w.docs[id]
+		if d == nil || len(d.Leftovers) == 0 || d.Status != model.DocumentVerified || w.outOfReach(d) || w.now.Before(d.RetryAt) {
+			continue
+		}
+		if a := w.remove(d); a != nil {
 			return a
 		}
 	}
@@ -60,6 +83,7 @@ func (w *work) chooseInstall() *Action {
 
 func sent(d *model.DocumentState) {
 	d.Status, d.SentRevision, d.SentProof, d.SentCredentials = model.DocumentSent, d.Document.Revision, d.Document.Proof, nil
+	d.SentIdentifier = d.Document.Identifier
 	for _, c := range d.Document.Credentials {
 		d.SentCredentials = append(d.SentCredentials, c.SHA256)
 	}
@@ -180,7 +204,7 @@ func (w *work) nextLook() time.Time {
 		earlier(w.now.Add(w.staysFor))
 	}
 	for _, d := range w.docs {
-		if d.Status == model.DocumentFailed || d.Status == model.DocumentRemoving {
+		if d.Status == model.DocumentFailed || d.Status == model.DocumentRemoving || len(d.Leftovers) > 0 {
 			earlier(d.RetryAt)
 		}
 		if d.Reason == platforms.ReasonRenderPending || d.Reason == platforms.ReasonIssuePending {

@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"slices"
 	"time"
 
 	"github.com/waxseal/waxseal/platforms"
@@ -90,14 +91,38 @@ func (w *work) installed(c *model.Command) {
 	}
 	d.Status, d.Reason, d.Detail = model.DocumentInstalled, platforms.ReasonInstalled, ""
 	d.InstalledRevision, d.InstalledProof, d.InstalledCredentials = d.SentRevision, d.SentProof, d.SentCredentials
+	replaced(d)
 	d.InstalledAt, d.Attempts, d.RetryAt = w.now, 0, time.Time{}
 	dropPayload(d)
 	w.audit("document.installed", d.Document.ID, "ok", map[string]string{"revision": d.InstalledRevision})
 }
 
+// replaced notes what the former revision is called, where the new one is called otherwise.
+func replaced(d *model.DocumentState) {
+	if old := d.InstalledIdentifier; old != "" && old != d.SentIdentifier && !slices.Contains(d.Leftovers, old) {
+		d.Leftovers = append(slices.Clone(d.Leftovers), old)
+	}
+	d.InstalledIdentifier = d.SentIdentifier
+	dropLeftover(d, d.SentIdentifier)
+}
+
+func dropLeftover(d *model.DocumentState, identifier string) {
+	d.Leftovers = slices.DeleteFunc(slices.Clone(d.Leftovers), func(l string) bool { return l == identifier })
+	if len(d.Leftovers) == 0 {
+		d.Leftovers = nil
+	}
+}
+
 func (w *work) removed(c *model.Command) {
 	d := w.docs[c.DocumentID]
 	if d == nil {
+		return
+	}
+	if c.Revision != "" { // a leftover; the document itself stays
+		dropLeftover(d, c.Revision)
+		d.Attempts, d.RetryAt = 0, time.Time{}
+		w.stale()
+		w.audit("document.replaced", d.Document.ID, "ok", map[string]string{"former": c.Revision})
 		return
 	}
 	d.Status, d.UpdatedAt = model.DocumentRemoved, w.now
@@ -117,6 +142,10 @@ func (w *work) failed(c *model.Command) {
 	case kind == ActionRemove && w.in.Report.Absent:
 		c.State = model.CommandDone
 		w.removed(c)
+	case d != nil && kind == ActionRemove && c.Revision != "":
+		d.Attempts++
+		d.RetryAt = w.now.Add(backOff(d.Attempts))
+		w.audit("document.refused", d.Document.ID, "refused", map[string]string{"former": c.Revision, "error": w.in.Report.Error})
 	case d != nil:
 		w.refused(d, kind)
 	case kind == ActionListDocuments:

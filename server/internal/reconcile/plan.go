@@ -116,7 +116,8 @@ func (w *work) want(doc platforms.Document) {
 	}
 	switch d.Status { // wanted again before the removal was through
 	case model.DocumentRemoved:
-		d.Status, d.InstalledRevision, d.InstalledProof, d.InstalledCredentials = model.DocumentWaiting, "", "", nil
+		d.Status = model.DocumentWaiting
+		forgetInstalled(d)
 	case model.DocumentRemoving:
 		d.Status = model.DocumentWaiting
 	}
@@ -133,8 +134,10 @@ func (w *work) match() {
 		switch {
 		case d.Status == model.DocumentRemoved || d.Status == model.DocumentRemoving:
 			w.order = append(w.order, id)
-		case d.InstalledRevision == "" && !w.underway(id):
+		case d.InstalledRevision == "" && len(d.Leftovers) == 0 && !w.underway(id):
 			w.forget(d)
+		case len(d.Leftovers) == 0 && w.heldByOther(d):
+			w.forget(d) // another document has taken its place on the device
 		default:
 			w.order = append(w.order, id)
 			d.Status, d.Reason, d.Detail = model.DocumentRemoving, platforms.ReasonUnassigned, ""

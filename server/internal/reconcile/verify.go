@@ -28,7 +28,7 @@ func (w *work) verify() {
 }
 
 func (w *work) verifyRemoved(d *model.DocumentState) {
-	if _, there := w.inventory.Profiles[d.Document.Identifier]; there {
+	if _, there := w.inventory.Profiles[d.Identifier()]; there && !w.heldByOther(d) {
 		d.Status = model.DocumentRemoving
 		return
 	}
@@ -40,6 +40,17 @@ func (w *work) verifyRemoved(d *model.DocumentState) {
 	}
 	w.audit("document.removal", d.Document.ID, "ok", map[string]string{"reason": string(platforms.ReasonRemovalVerified)})
 	w.forget(d)
+}
+
+// heldByOther tells whether another document that is wanted is on the device under the same identifier.
+func (w *work) heldByOther(d *model.DocumentState) bool {
+	for id, other := range w.docs {
+		if other != d && id != d.Document.ID && other.InstalledRevision != "" && other.Status != model.DocumentRemoved &&
+			other.Status != model.DocumentRemoving && other.InstalledIdentifier != "" && other.InstalledIdentifier == d.Identifier() {
+			return true
+		}
+	}
+	return false
 }
 
 // carried tells whether another installed document holds the certificate.
@@ -57,16 +68,20 @@ func (w *work) carried(sha string, but *model.DocumentState) bool {
 	return false
 }
 
+func forgetInstalled(d *model.DocumentState) {
+	d.InstalledRevision, d.InstalledProof, d.InstalledIdentifier, d.InstalledCredentials = "", "", "", nil
+}
+
 func (w *work) forget(d *model.DocumentState) {
 	delete(w.docs, d.Document.ID)
 	w.out.Forget = append(w.out.Forget, d.Document.ID)
 }
 
 func (w *work) verifyInstalled(d *model.DocumentState) {
-	if w.inventory.Profiles[d.Document.Identifier] != d.InstalledProof {
+	if w.inventory.Profiles[d.Identifier()] != d.InstalledProof {
 		d.Status, d.Reason = model.DocumentWaiting, platforms.ReasonVanished
 		d.Detail = "the device's profile list no longer shows it"
-		d.InstalledRevision, d.InstalledProof, d.InstalledCredentials = "", "", nil
+		forgetInstalled(d)
 		w.audit("document.vanished", d.Document.ID, "ok", nil)
 		return
 	}

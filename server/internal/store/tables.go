@@ -51,9 +51,10 @@ func documents() table[model.DocumentState] {
 		return row{{"enrolment_id", &d.EnrolmentID}, {"document_id", &d.Document.ID}, {"revision", &d.Document.Revision},
 			{"document", &d.Document}, {"status", &d.Status}, {"reason", &d.Reason}, {"detail", &d.Detail},
 			{"installed_revision", &d.InstalledRevision}, {"installed_proof", &d.InstalledProof},
+			{"installed_identifier", &d.InstalledIdentifier}, {"leftovers", &d.Leftovers},
 			{"installed_credentials", &d.InstalledCredentials}, {"installed_at", &d.InstalledAt}, {"payload", &d.Payload},
 			{"payload_revision", &d.PayloadRevision}, {"payload_recipient", &d.PayloadRecipient},
-			{"sent_revision", &d.SentRevision}, {"sent_proof", &d.SentProof}, {"sent_credentials", &d.SentCredentials},
+			{"sent_revision", &d.SentRevision}, {"sent_proof", &d.SentProof}, {"sent_identifier", &d.SentIdentifier}, {"sent_credentials", &d.SentCredentials},
 			{"renders", &d.Renders}, {"redeliver", &d.Redeliver}, {"attempts", &d.Attempts}, {"retry_at", &d.RetryAt}, {"updated_at", &d.UpdatedAt}}
 	}}
 }
