@@ -23,15 +23,16 @@ type world struct {
 	jobs  map[string]model.Job
 	uuids int
 	// The device.
-	docs   map[string]string   // identifier → proof
-	held   map[string][]string // identifier → identities
-	locked bool                // NotNow for install and remove
-	refuse map[string]string   // document id → error
-	ca     string              // a CA certificate that the trust document carries
-	hide   map[string]bool     // identities that the certificate list never shows
-	sent   []string            // "install trust", "listDocuments" …
-	last   *reconcile.Action   // unanswered
-	audits []model.AuditEntry  // all
+	docs   map[string]string                               // identifier → proof
+	held   map[string][]string                             // identifier → identities
+	locked bool                                            // NotNow for install and remove
+	refuse map[string]string                               // document id → error
+	ca     string                                          // a CA certificate that the trust document carries
+	hide   map[string]bool                                 // identities that the certificate list never shows
+	edit   func([]platforms.Document) []platforms.Document // of the plan; nil: none
+	sent   []string                                        // "install trust", "listDocuments" …
+	last   *reconcile.Action                               // unanswered
+	audits []model.AuditEntry                              // all
 	status map[string]reconcile.CertificateChange
 }
 
@@ -74,6 +75,9 @@ func (w *world) plan(in platforms.Input) []platforms.Document {
 		if docs[i].ID == "trust" && w.ca != "" {
 			docs[i].Certificates = []string{w.ca}
 		}
+	}
+	if w.edit != nil {
+		docs = w.edit(docs)
 	}
 	return docs
 }

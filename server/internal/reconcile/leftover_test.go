@@ -1,0 +1,136 @@
+package reconcile_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/waxseal/waxseal/platforms"
+	"github.com/waxseal/waxseal/server/internal/model"
+	"github.com/waxseal/waxseal/server/internal/reconcile"
+)
+
+// byCertificate names the mail document by its signing certificate, as Windows names nodes.
+func byCertificate(docs []platforms.Document) []platforms.Document {
+	for i := range docs {
+		if d := &docs[i]; d.ID == "mail.m" {
+			d.Identifier = ""
+			if n := len(d.Credentials); n > 1 {
+				d.Identifier = "node/" + d.Credentials[n-1].SHA256
+			}
+		}
+	}
+	return docs
+}
+
+// renew brings the world to where the signing certificate is due.
+func renew(w *world) {
+	w.now = w.now.Add(52*week - 24*time.Hour)
+	w.s.ConnectorSeen, w.s.Enrolment.Dirty = w.now, true
+}
+
+func TestAFormerNodeGoesOnceTheNewOneIsVerified(t *testing.T) {
+	w := newWorld(t)
+	w.edit = byCertificate
+	w.settle()
+	if d := w.doc("mail.m"); d.InstalledIdentifier != "node/s0" || d.Status != model.DocumentVerified {
+		t.Fatalf("%+v", d)
+	}
+	renew(w)
+	w.sent = nil
+	w.settle()
+	d := w.doc("mail.m")
+	if d.InstalledIdentifier != "node/s1" || d.Status != model.DocumentVerified || len(d.Leftovers) != 0 {
+		t.Fatalf("%+v", d)
+	}
+	if _, there := w.docs["node/s0"]; there || w.docs["node/s1"] == "" {
+		t.Errorf("the device has %v", w.docs)
+	}
+	install, remove := slices.Index(w.sent, "install mail.m"), slices.Index(w.sent, "remove node/s0")
+	between := w.sent[max(install, 0):max(remove, 0)]
+	if install < 0 || remove < install || !slices.Contains(between, "listDocuments ") {
+		t.Errorf("sent: %v", w.sent)
+	}
+}
+
+func TestAFormerNodeThatStaysIsTriedAgainAndSpoilsNothing(t *testing.T) {
+	w := newWorld(t)
+	w.edit = byCertificate
+	w.settle()
+	renew(w)
+	tries := 0
+	for range 40 {
+		result := w.step(reconcile.Report{Outcome: reconcile.OutcomeIdle})
+		for result.Action != nil {
+			r := w.answer()
+			if result.Action.Kind == reconcile.ActionRemove {
+				tries++
+				w.docs["node/s0"] = "still there"
+				r = reconcile.Report{Outcome: reconcile.OutcomeFailed, CommandUUID: result.Action.UUID, Error: "no"}
+			}
+			result = w.step(r)
+		}
+		w.connector()
+		w.now = w.now.Add(time.Minute)
+	}
+	if d := w.doc("mail.m"); d.Status != model.DocumentVerified || d.Reason != platforms.ReasonVerified || len(d.Leftovers) != 1 {
+		t.Errorf("%+v", d)
+	}
+	if tries < 3 || tries > 10 {
+		t.Errorf("%d tries in 40 minutes", tries)
+	}
+}
+
+func TestLeftoversGoWithTheirDocument(t *testing.T) {
+	w := newWorld(t)
+	w.edit = byCertificate
+	w.settle()
+	renew(w)
+	w.refuse["mail.m"] = ""
+	for range 3 { // installed, not yet verified
+		w.step(reconcile.Report{Outcome: reconcile.OutcomeIdle})
+		w.connector()
+	}
+	for w.last != nil && w.last.Kind != reconcile.ActionListDocuments {
+		w.step(w.answer())
+	}
+	if len(w.doc("mail.m").Leftovers) != 1 {
+		t.Fatalf("%+v", w.doc("mail.m"))
+	}
+	w.s.Device.State = model.DeviceRetiring
+	w.settle()
+	for identifier := range w.docs {
+		if strings.HasPrefix(identifier, "node/") {
+			t.Errorf("%s is still there", identifier)
+		}
+	}
+	if w.s.Device.State != model.DeviceLeft || w.s.Device.Removal != model.RemovalVerified {
+		t.Errorf("%s %s", w.s.Device.State, w.s.Device.Removal)
+	}
+}
+
+// TestAnotherDocumentMayTakeTheNameOver: who comes second under one name is not removed in the name of the first.
+func TestAnotherDocumentMayTakeTheNameOver(t *testing.T) {
+	w := newWorld(t)
+	name := "history"
+	w.edit = func(docs []platforms.Document) []platforms.Document {
+		for i := range docs {
+			if docs[i].ID == "history" {
+				docs[i].ID, docs[i].Identifier = name, "shared"
+			}
+			docs[i].DependsOn = nil
+		}
+		return docs
+	}
+	w.settle()
+	name, w.s.Enrolment.Dirty, w.s.Generation = "past", true, 2
+	w.sent = nil
+	w.settle()
+	if d := w.doc("past"); d.Status != model.DocumentVerified || w.doc("history").Document.ID != "" || w.docs["shared"] == "" {
+		t.Errorf("%+v; the device has %v", d, w.docs)
+	}
+	if n := len(w.sent); n > 12 {
+		t.Errorf("it took %d commands: %v", n, w.sent)
+	}
+}
