@@ -83,7 +83,7 @@ func (t *transaction) replace(l place, item syncml.Item) outcome {
 		return notAllowed()
 	case t.clash(syncml.Replace, l): // before it counts as there: the Add of the same Atomic made it
 		return fail(syncml.StatusFailed, errIllegalInAtomic)
-	case !l.csp.creates && !t.pc.there(l):
+	case !l.csp.creates && !t.pc.exists(l): // a default can be replaced
 		return fail(or(t.pc.cfg.Rules.ReplaceMissing, syncml.StatusNotFound), errNodeNotFound)
 	}
 	return t.put(syncml.Replace, l, item)

@@ -29,8 +29,8 @@ type File struct {
 	Target struct {
 		Prefix string `xml:"prefix,attr"`
 	} `xml:"policyNamespaces>target"`
-	Categories []category `xml:"categories>category"`
-	Policies   []Policy   `xml:"policies>policy"`
+	Categories []category        `xml:"categories>category"`
+	Policies   []Policy          `xml:"policies>policy"`
 	parents    map[string]string // the reference to the parent of each category
 }
 
