@@ -10,14 +10,9 @@ import (
 	"github.com/waxseal/waxseal/agent/keychain"
 )
 
-// stores are the certificate stores that are looked into, in the order of the listing.
-func stores() []string {
-	return []string{storeUser, storeDevice, storeRoot, storeCA, "User/CA"}
-}
-
 // Keychain shows the certificate stores as the other simulated devices show theirs: the store takes the place of the
 // profile. It is made anew for each call, and changing it changes nothing.
-func (d *Device) Keychain() *keychain.Keychain { return d.collect(stores()...) }
+func (d *Device) Keychain() *keychain.Keychain { return d.collect(d.state.PC.Stores()...) }
 
 func (d *Device) collect(stores ...string) *keychain.Keychain {
 	out := &keychain.Keychain{}
@@ -77,7 +72,7 @@ func (u User) Keychain() *keychain.Keychain {
 // or by the beginning of one of them.
 func (d *Device) DeleteCertificate(id string) error {
 	var found []string
-	for _, store := range stores() {
+	for _, store := range d.state.PC.Stores() {
 		for _, c := range d.state.PC.Certificates(store) {
 			if print := thumbprint(c.Cert); names(c.Cert, id) && !slices.Contains(found, print) {
 				found = append(found, print)

@@ -223,11 +223,11 @@ func checkCriteria(criteria string, cert *x509.Certificate, store string) error 
 		switch name {
 		case "Subject":
 			if !slices.ContainsFunc(values, func(s string) bool { return hasSubject(cert, s) }) {
-				return errors.New("Subject in SSLCLIENTCERTSEARCHCRITERIA does not fit the subject of the client certificate")
+				return errors.New("the Subject in SSLCLIENTCERTSEARCHCRITERIA does not fit the subject of the client certificate")
 			}
 		case "Stores":
 			if !slices.Contains(values, `My\`+store) {
-				return fmt.Errorf(`Stores in SSLCLIENTCERTSEARCHCRITERIA does not name My\%s, where the client certificate is`, store)
+				return fmt.Errorf(`the Stores in SSLCLIENTCERTSEARCHCRITERIA does not name My\%s, where the client certificate is`, store)
 			}
 		default:
 			return fmt.Errorf("SSLCLIENTCERTSEARCHCRITERIA knows Subject and Stores only, not %q", name)

@@ -5,6 +5,7 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/waxseal/waxseal/internal/cms"
@@ -12,14 +13,14 @@ import (
 
 const day = 24 * time.Hour
 
-// renewURI is where a server may say that renewals go elsewhere (windows.md section 3.4).
-const renewURI = "./Device/Vendor/MSFT/CertificateStore/MY/WSTEP/Renew/ServerURL"
+// renewURI holds the settings of the renewal, which a server may change (windows.md section 3.4).
+const renewURI = "./Device/Vendor/MSFT/CertificateStore/MY/WSTEP/Renew/"
 
 // renewalDue reports whether the MDM certificate is in its renewal period and was not tried a short while ago. Windows
 // does not renew on its own after the end of the certificate (windows.md section 1.8).
 func (d *Device) renewalDue() bool {
 	mdm := d.state.MDM
-	if mdm.Renew == nil || !mdm.Renew.ROBO {
+	if mdm.Renew == nil || d.node(renewURI+"ROBOSupport") == "false" {
 		return false
 	}
 	id, err := mdm.identity()
@@ -27,8 +28,17 @@ func (d *Device) renewalDue() bool {
 		return false
 	}
 	now, end := d.now(), id.cert.NotAfter
-	return now.After(end.Add(-time.Duration(mdm.Renew.Period)*day)) && now.Before(end) &&
-		!now.Before(mdm.Attempted.Add(time.Duration(mdm.Renew.Retry)*day))
+	period, retry := d.days("RenewPeriod", mdm.Renew.Period), d.days("RetryInterval", mdm.Renew.Retry)
+	return now.After(end.Add(-period)) && now.Before(end) && !now.Before(mdm.Attempted.Add(retry))
+}
+
+// days reads a number of days, in the tree or else as it was at enrolment.
+func (d *Device) days(name string, otherwise int) time.Duration {
+	n, err := strconv.Atoi(d.node(renewURI + name))
+	if err != nil {
+		n = otherwise
+	}
+	return time.Duration(n) * day
 }
 
 // Renew asks for a new MDM certificate at once, with a new key (ROBO, windows.md section 1.8). The old one stays until
@@ -90,7 +100,7 @@ func (d *Device) askRenewal(ctx context.Context, key *rsa.PrivateKey) ([]byte, e
 	if err != nil {
 		return nil, fmt.Errorf("signing the request: %w", err)
 	}
-	target := d.node(renewURI)
+	target := d.node(renewURI + "ServerURL")
 	if target == "" {
 		target = mdm.EnrollURL
 	}

@@ -15,7 +15,7 @@ import (
 
 // Bounds of a session.
 const (
-	maxMessages = 500
+	maxMessages = 1000
 	maxMessage  = 524288 // what the PC says that it takes
 )
 
@@ -186,7 +186,7 @@ func (s *session) exchange(ctx context.Context, commands []syncml.Command) (*syn
 		}
 	}
 	in, err := s.send(ctx, body)
-	if err == nil && d.chaotic(ChaosLost) && d.state.Messages%5 == 2 {
+	if err == nil && d.chaotic(ChaosLost) && s.msgID > 1 && d.state.Results%5 == 3 {
 		return nil, errLost
 	}
 	return in, err

@@ -103,11 +103,11 @@ func (c call) read(resp *answer, id string) (*element, error) {
 	if err != nil {
 		return nil, err
 	}
-	if top.name != "Envelope" || top.space != nsSOAP && top.space != nsSOAP11 {
-		return nil, fmt.Errorf("the answer is <%s> of %q and no SOAP envelope", top.name, top.space)
-	}
 	if fault := readFault(top); fault != nil {
 		return nil, fault
+	}
+	if top.name != "Envelope" || top.space != nsSOAP && top.space != nsSOAP11 {
+		return nil, fmt.Errorf("the answer is <%s> of %q and no SOAP envelope", top.name, top.space)
 	}
 	if resp.status != http.StatusOK {
 		return nil, resp.refusal()
@@ -168,7 +168,7 @@ func (f *Fault) Error() string {
 // readFault finds a fault, in any case of letters, since documentation and public servers write it in lower case.
 func readFault(top *element) *Fault {
 	found := top.fold("Body", "Fault")
-	if found == nil {
+	if found == nil || !strings.EqualFold(top.name, "Envelope") {
 		return nil
 	}
 	detail := found.fold("Detail", "DeviceEnrollmentServiceError")

@@ -246,7 +246,7 @@ func (d *Device) SetOSVersion(version string) error {
 // Words of chaos: how the PC misbehaves.
 const (
 	ChaosDuplicate = "duplicate" // every second message is sent twice
-	ChaosLost      = "lost"      // the answer to some messages is lost, which ends the session
+	ChaosLost      = "lost"      // the answer to some results is lost, which ends the session
 	ChaosAbort     = "abort"     // some sessions stop when commands are carried out and nothing is answered yet
 	ChaosSkew      = "skew"      // the clock of the PC is two days ahead
 )
