@@ -10,22 +10,40 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/waxseal/waxseal/agent/apple"
+	"github.com/waxseal/waxseal/agent/device"
 	"github.com/waxseal/waxseal/agent/keychain"
 	"github.com/waxseal/waxseal/agent/smime"
 )
 
+// Device is what the mail program needs of a device, of whichever platform.
+type Device interface {
+	// Keychain holds the certificates and keys that the mail program may use; it is not changed.
+	Keychain() *keychain.Keychain
+	// Roots are the certificates that signers are trusted by.
+	Roots() (*x509.CertPool, error)
+	Folder() *device.Folder
+	Now() time.Time
+}
+
+// accountHolder is the further ability of a device whose management sets up mail accounts, and names the identities of
+// each. On a PC the mail program chooses them itself.
+type accountHolder interface {
+	Accounts() []apple.Account
+}
+
 // Program is the mail program of one device.
 type Program struct {
-	Device *apple.Device
+	Device Device
 	Rand   io.Reader
 	// Contacts remembers other people's encryption certificates.
 	Contacts Contacts
 }
 
 // New makes the mail program of a device.
-func New(d *apple.Device, random io.Reader) *Program {
+func New(d Device, random io.Reader) *Program {
 	return &Program{Device: d, Rand: random, Contacts: Contacts{Dir: d.Folder().Path("contacts")}}
 }
 
@@ -50,7 +68,11 @@ func sender(message []byte, from string) (string, error) {
 
 // account finds the mail account of an address.
 func (p *Program) account(address string) (apple.Account, bool) {
-	for _, a := range p.Device.Accounts() {
+	holder, ok := p.Device.(accountHolder)
+	if !ok {
+		return apple.Account{}, false
+	}
+	for _, a := range holder.Accounts() {
 		if strings.EqualFold(a.Address, address) {
 			return a, true
 		}
@@ -68,9 +90,18 @@ func (p *Program) signing(address string) (keychain.Item, error) {
 		return keychain.Item{}, fmt.Errorf("the signing identity of the account %s is not in the keychain", address)
 	}
 	if item, found := p.newest(address, apple.CanSign); found {
-		return item, nil
+		return item, p.mayStillSign(item)
 	}
 	return keychain.Item{}, fmt.Errorf("the keychain has no certificate with which %s may sign", address)
+}
+
+// mayStillSign refuses an expired certificate where the mail program chose it itself: Outlook offers only valid ones.
+func (p *Program) mayStillSign(item keychain.Item) error {
+	_, chosen := p.Device.(accountHolder)
+	if end := item.Certificate.NotAfter; !chosen && p.Device.Now().After(end) {
+		return fmt.Errorf("the newest certificate that may sign expired on %s", end.Format(time.DateOnly))
+	}
+	return nil
 }
 
 // encryption is the own encryption certificate of an address, to which answers and the copy of sent mail go.

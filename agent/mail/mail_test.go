@@ -35,6 +35,7 @@ func (clock) Now() time.Time { return testpki.Now() }
 // person is a device with what a user would have on it.
 type person struct {
 	*Program
+	phone              *apple.Device
 	sign, encrypt, old *testpki.Identity
 	dir                string
 }
@@ -47,7 +48,7 @@ func newPerson(t *testing.T, ca *testpki.CA, address string) *person {
 	}
 	t.Cleanup(func() { _ = d.Close() })
 	o := testpki.Options{CN: address, Emails: []string{address}}
-	p := &person{Program: New(d, rand.Reader), dir: d.Folder().Dir}
+	p := &person{Program: New(d, rand.Reader), phone: d, dir: d.Folder().Dir}
 	o.KeyUsage = x509.KeyUsageDigitalSignature
 	p.sign = ca.Issue(t, o)
 	o.KeyUsage = x509.KeyUsageKeyEncipherment
@@ -89,7 +90,7 @@ func (p *person) install(t *testing.T, id string, payloads ...dict) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := p.Device.InstallFile(t.Context(), data); err != nil {
+	if err := p.phone.InstallFile(t.Context(), data); err != nil {
 		t.Fatal(err)
 	}
 }
