@@ -169,13 +169,15 @@ func nodes(verb syncml.Verb, id, password, kind, blob string) []syncml.Command {
 	}
 }
 
-func TestStatuses(t *testing.T) {
-	with := func(c syncml.Command, change func(*syncml.Command)) syncml.Command { change(&c); return c }
-	tests := []struct {
-		name    string
-		command syncml.Command
-		want    string
-	}{
+// answered is a command with the status that it gets.
+type answered struct {
+	name    string
+	command syncml.Command
+	want    string
+}
+
+func TestReadingStatuses(t *testing.T) {
+	check(t, []answered{
 		{"get a leaf", get("./DevDetail/SwV"), "200"},
 		{"get in any case", get("./devdetail/SWV"), "200"},
 		{"get without dot", get("DevDetail/SwV"), "200"},
@@ -186,13 +188,18 @@ func TestStatuses(t *testing.T) {
 		{"another server's node", get("./Device/Vendor/MSFT/DMClient/Provider/Other/UPN"), "404 0x86000002"},
 		{"device node under user", get("./User/Vendor/MSFT/RootCATrustedCertificates/Root"), "404 0x86000002"},
 		{"delete what is not there", del(userPFX + "/NONE"), "404 0x86000002"},
+		{"get what is executed only", get("./Device/Vendor/MSFT/RemoteWipe/doWipe"), "405 0x86000011"},
+	})
+}
+
+func TestWritingStatuses(t *testing.T) {
+	check(t, []answered{
 		{"replace creates in DMClient", replace(dmc+"/EntDMID", "chr", "7"), "200"},
 		{"replace what is not there", replace(userPFX+"/NONE/KeyLocation", "int", "3"), "404 0x86000002"},
 		{"write what is read only", add("./DevInfo/Man", "chr", "x"), "405 0x86000011"},
 		{"replace what is read only", replace(userPFX+"/A/Status", "int", "0"), "405 0x86000011"},
 		{"delete what stays", del(dmc + "/HWDevID"), "405 0x86000011"},
 		{"exec what is a value", exec(dmc+"/UPN", ""), "405 0x86000011"},
-		{"get what is executed only", get("./Device/Vendor/MSFT/RemoteWipe/doWipe"), "405 0x86000011"},
 		{"wrong format", add(userPFX+"/A/KeyLocation", "chr", "3"), "415 0x86000001"},
 		{"absent format is chr", add(userPFX+"/A/KeyLocation", "", "3"), "415 0x86000001"},
 		{"not a number", add(userPFX+"/A/KeyLocation", "int", "three"), "415 0x86000001"},
@@ -202,6 +209,13 @@ func TestStatuses(t *testing.T) {
 		{"add", add(dmc+"/EntDeviceName", "chr", "Ann_Windows"), "200"},
 		{"add an interior node", add(userPFX+"/NEW", "node", ""), "200"},
 		{"add a static interior node", add("./Device/Vendor/MSFT/DMClient/Provider", "node", ""), "405 0x86000011"},
+	})
+}
+
+func TestOtherStatuses(t *testing.T) {
+	large := add(dmc+"/UPN", "chr", "x")
+	large.Items[0].MoreData = true
+	check(t, []answered{
 		{"slash at the start", get("/DevDetail/SwV"), "400 0x86000015"},
 		{"dot in the middle", get("./DevDetail/./SwV"), "400 0x86000015"},
 		{"empty name", get("./DevDetail//SwV"), "400 0x86000015"},
@@ -213,13 +227,16 @@ func TestStatuses(t *testing.T) {
 		{"alert", syncml.Command{Verb: syncml.Alert, Data: "1100"}, "400"},
 		{"no items", syncml.Command{Verb: syncml.Get}, "400"},
 		{"empty atomic", atomic(), "400"},
-		{"large object", with(add(dmc+"/UPN", "chr", "x"), func(c *syncml.Command) { c.Items[0].MoreData = true }), "406 0x86000013"},
+		{"large object", large, "406 0x86000013"},
 		{"server's status", syncml.Command{Verb: syncml.Status, Data: "200"}, ""},
 		{"wipe", exec("./Device/Vendor/MSFT/RemoteWipe/doWipe", ""), "202"},
 		{"unenrol", exec(dmc+"/Unenroll", "Waxseal"), "202"},
 		{"unenrol from another", exec(dmc+"/Unenroll", "Other"), "400 0x80070057"},
 		{"renew", exec("./Vendor/MSFT/CertificateStore/MY/WSTEP/Renew/RenewNow", ""), "202"},
-	}
+	})
+}
+
+func check(t *testing.T, tests []answered) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) { modern(t).want(tt.want, tt.command) })
 	}

@@ -65,62 +65,59 @@ func TestReplacePFX(t *testing.T) {
 	f.wantValue(userPFX+"/A1/Thumbprint", thumbprint(bob.Cert))
 }
 
-// TestRefusedImport holds the numbers of the Status node against the reasons.
-func TestRefusedImport(t *testing.T) {
-	f := modern(t)
+// importCase is a delivery that the PC refuses; change edits its commands.
+type importCase struct {
+	name           string
+	build          string
+	rules          Rules
+	kind, password string
+	blob           string
+	change         func([]syncml.Command)
+	want, status   string // HRESULT, and the value of the Status node
+}
+
+func importCases(f *fixture) []importCase {
+	const now, old = "10.0.22631.3007", "10.0.14393.1"
 	ann := f.identity("Ann", testpki.Options{})
 	blob := f.pfx(ann, "secret", pfx.LegacyDES)
-	at := userPFX + "/A1/"
-	with := func(build string, rules Rules, kind, password, blob string, change func([]syncml.Command) []syncml.Command) (*fixture, []syncml.Command) {
-		commands := nodes(syncml.Add, "A1", password, kind, blob)
-		if change != nil {
-			commands = change(commands)
-		}
-		return newFixture(t, build, rules), commands
+	key := func(location, exportable string) func([]syncml.Command) {
+		return func(c []syncml.Command) { c[0].Items[0].Data, c[1].Items[0].Data = location, exportable }
 	}
-	set := func(n int, data string) func([]syncml.Command) []syncml.Command {
-		return func(c []syncml.Command) []syncml.Command { c[n].Items[0].Data = data; return c }
-	}
-	location := func(value, exportable string) func([]syncml.Command) []syncml.Command {
-		return func(c []syncml.Command) []syncml.Command { return set(1, exportable)(set(0, value)(c)) }
-	}
-	const now, old = "10.0.22631.3007", "10.0.14393.1"
-	tests := []struct {
-		name, build    string
-		rules          Rules
-		kind, password string
-		blob           string
-		change         func([]syncml.Command) []syncml.Command
-		want, status   string
-	}{
+	container := add(userPFX+"/A1/ContainerName", "chr", "x")
+	return []importCase{
 		{"wrong password", now, Rules{}, "0", "wrong", blob, nil, "0x80070056", "86"},
 		{"AES on an old build", old, Rules{}, "0", "secret", f.pfx(ann, "secret", pfx.Modern2023), nil, "0x80070056", "86"},
 		{"no PFX", now, Rules{}, "0", "secret", encodeBase64(ann.Cert.Raw), nil, "0x8009310B", "-2146881269"},
 		{"type 1 in clear", now, Rules{}, "1", "secret", blob, nil, "0x8007000D", "13"},
 		{"encrypted to another", now, Rules{}, "1", f.sealed("secret", ann), blob, nil, "0x80090005", "-2146893819"},
 		{"no such store", now, Rules{}, "2", f.sealed("secret", ann), blob, nil, "0x80090005", "-2146893819"},
-		{"exportable in the TPM", now, Rules{}, "0", "secret", blob, location("2", "true"), "0x80070057", "87"},
-		{"Hello without container", now, Rules{}, "0", "secret", blob, location("4", "false"), "0x80070057", "87"},
-		{"no TPM", now, Rules{NoTPM: true}, "0", "secret", blob, location("1", "false"), "0x80090029", "-2146893783"},
-		{"no KeyLocation", now, Rules{}, "0", "secret", blob, func(c []syncml.Command) []syncml.Command {
-			return append([]syncml.Command{add(at+"ContainerName", "chr", "x")}, c[1:]...)
-		}, "0x80070057", "87"},
-		{"exportable not said", now, Rules{StrictExportable: true}, "0", "secret", blob, func(c []syncml.Command) []syncml.Command {
-			c[1] = add(at+"ContainerName", "chr", "x")
-			return set(0, "2")(c)
+		{"exportable in the TPM", now, Rules{}, "0", "secret", blob, key("2", "true"), "0x80070057", "87"},
+		{"Hello without container", now, Rules{}, "0", "secret", blob, key("4", "false"), "0x80070057", "87"},
+		{"no TPM", now, Rules{NoTPM: true}, "0", "secret", blob, key("1", "false"), "0x80090029", "-2146893783"},
+		{"no KeyLocation", now, Rules{}, "0", "secret", blob, func(c []syncml.Command) { c[0] = container }, "0x80070057", "87"},
+		{"exportable not said", now, Rules{StrictExportable: true}, "0", "secret", blob, func(c []syncml.Command) {
+			c[0].Items[0].Data, c[1] = "2", container
 		}, "0x80070057", "87"},
 	}
-	for _, tt := range tests {
+}
+
+// TestRefusedImport holds the numbers of the Status node against the reasons.
+func TestRefusedImport(t *testing.T) {
+	for _, tt := range importCases(modern(t)) {
 		t.Run(tt.name, func(t *testing.T) {
-			f, commands := with(tt.build, tt.rules, tt.kind, tt.password, tt.blob, tt.change)
+			f := newFixture(t, tt.build, tt.rules)
+			commands := nodes(syncml.Add, "A1", tt.password, tt.kind, tt.blob)
+			if tt.change != nil {
+				tt.change(commands)
+			}
 			before := frozen(t, f.PC)
 			f.want("507 "+tt.want+", 216, 216, 216, 216, 500 "+tt.want, atomic(commands...))
 			if frozen(t, f.PC) != before {
 				t.Error("the failed import left something behind")
 			}
 			f.want("200, 200, 200, 200, 500 "+tt.want, commands...)
-			f.wantValue(at+"Status", tt.status)
-			f.wantValue(at+"Thumbprint", "[404 0x86000002]")
+			f.wantValue(userPFX+"/A1/Status", tt.status)
+			f.wantValue(userPFX+"/A1/Thumbprint", "[404 0x86000002]")
 			wantStore(t, f.PC, "User/My")
 			if s := frozen(t, f.PC); strings.Contains(s, tt.blob) || strings.Contains(s, `"value":"`+tt.password+`"`) {
 				t.Error("the state keeps the file or the password")

@@ -101,12 +101,14 @@ func TestKeys(t *testing.T) {
 	}
 }
 
-func TestApply(t *testing.T) {
-	rich := `<enabledValue><string>on</string></enabledValue><disabledValue><delete/></disabledValue>
+// rich is a policy with everything that management reads.
+const rich = `<enabledValue><string>on</string></enabledValue><disabledValue><delete/></disabledValue>
 <enabledList><item key="Software\Example" valueName="Also"><value><decimal value="7"/></value></item></enabledList>
 <disabledList><item valueName="Off"><value><decimal value="1"/></value></item></disabledList>
 <elements><decimal id="n" valueName="Number" minValue="1" maxValue="20"/><boolean id="b" valueName="Flag"><trueValue><decimal value="5"/></trueValue></boolean>
 <text id="t" valueName="Text"/><enum id="e" valueName="Choice"><item displayName="x"><value><decimal value="2"/></value></item></enum></elements>`
+
+func TestApply(t *testing.T) {
 	at := func(pairs ...string) map[string]string {
 		out := map[string]string{}
 		for n := 0; n < len(pairs); n += 2 {
