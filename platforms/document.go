@@ -71,6 +71,9 @@ type Document struct {
 	// Reason is set when the document must wait; Detail is a sentence that names what is missing.
 	Reason Reason `json:"reason,omitempty"`
 	Detail string `json:"detail,omitempty"`
+	// Notes are sentences about what the profile asks for and this platform cannot do. They are for people and are in no
+	// revision.
+	Notes []string `json:"notes,omitempty"`
 	// Body is the platform's own plan of the content, without secrets; the platform's Render reads it.
 	Body json.RawMessage `json:"body,omitempty"`
 }

@@ -115,6 +115,11 @@ func explain(w io.Writer, e api.Explain) {
 		return
 	}
 	table(w, []string{"DOCUMENT", "STATUS", "REASON", "FOR", "DETAIL"}, rows)
+	for _, d := range e.Documents {
+		for _, note := range d.Notes {
+			say("%s: not on %s: %s", d.ID, e.Device.Platform, note)
+		}
+	}
 }
 
 func credentialState(c api.Credential) string {

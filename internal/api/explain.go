@@ -38,13 +38,15 @@ type Document struct {
 	Reason platforms.Reason `json:"reason,omitempty"`
 	Detail string           `json:"detail,omitempty"`
 	// InstalledRevision is what the device has; WantedRevision is what it should have.
-	InstalledRevision string       `json:"installedRevision,omitempty"`
-	WantedRevision    string       `json:"wantedRevision,omitempty"`
-	InstalledAt       time.Time    `json:"installedAt"`
-	DependsOn         []string     `json:"dependsOn,omitempty"`
-	Attempts          int          `json:"attempts,omitempty"`
-	RetryAt           time.Time    `json:"retryAt"`
-	Credentials       []Credential `json:"credentials,omitempty"`
+	InstalledRevision string    `json:"installedRevision,omitempty"`
+	WantedRevision    string    `json:"wantedRevision,omitempty"`
+	InstalledAt       time.Time `json:"installedAt"`
+	DependsOn         []string  `json:"dependsOn,omitempty"`
+	// Notes say what the profile asks for and the platform cannot do.
+	Notes       []string     `json:"notes,omitempty"`
+	Attempts    int          `json:"attempts,omitempty"`
+	RetryAt     time.Time    `json:"retryAt"`
+	Credentials []Credential `json:"credentials,omitempty"`
 }
 
 // Credential is a certificate whose private key the document carries.

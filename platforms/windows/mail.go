@@ -22,7 +22,7 @@ func (p *planner) planMails() []platforms.Document {
 		doc := platforms.Document{ID: docMail + o.Name, Profiles: []string{o.Name}, UserScope: true}
 		err := placeable(o.Name, spec, first)
 		if err == nil { // only one document has the node, so that removing another never takes it away
-			first, doc.Identifier = o.Name, admxApp
+			first, doc.Identifier, doc.Notes = o.Name, admxApp, NotOnWindows(spec)
 			err = p.fillMail(&doc, o.Name, spec)
 		}
 		if err != nil {

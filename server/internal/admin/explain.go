@@ -117,7 +117,7 @@ func currentCredentials(documents []model.DocumentState, addresses []string, now
 func documentOf(d model.DocumentState, current map[string]bool) api.Document {
 	out := api.Document{ID: d.Document.ID, Profiles: append([]string{}, d.Document.Profiles...), Status: string(d.Status), Reason: d.Reason,
 		Detail: d.Detail, InstalledRevision: d.InstalledRevision, WantedRevision: d.Document.Revision, InstalledAt: d.InstalledAt,
-		DependsOn: d.Document.DependsOn, Attempts: d.Attempts, RetryAt: d.RetryAt}
+		DependsOn: d.Document.DependsOn, Notes: d.Document.Notes, Attempts: d.Attempts, RetryAt: d.RetryAt}
 	if d.Status == model.DocumentRemoving || d.Status == model.DocumentRemoved {
 		out.WantedRevision = ""
 	}

@@ -230,7 +230,7 @@ func (s *story) explainDevices(ctx context.Context) (string, error) {
 			}
 		}
 	}
-	return fmt.Sprintf("%d documents on %d devices are verified by the devices' own lists", documents, len(devices)), must(len(devices) == 2 && documents >= 6, "want 2 devices with 3 documents each")
+	return fmt.Sprintf("%d documents on %d devices are verified by the devices' own lists", documents, len(devices)), must(len(devices) == 3 && documents >= 10, "want 2 devices with 3 documents each and a PC with 4")
 }
 
 func (s *story) leave(ctx context.Context) (string, error) {
@@ -243,7 +243,7 @@ func (s *story) leave(ctx context.Context) (string, error) {
 			return "", err
 		}
 	}
-	for _, device := range []string{"iphone", "ipad"} {
+	for device, message := range map[string]string{"iphone": "2017-offer", "ipad": "2017-offer", "pc": "2024-bob"} {
 		if err := s.sync(ctx, device); err != nil {
 			return "", err
 		}
@@ -254,7 +254,7 @@ func (s *story) leave(ctx context.Context) (string, error) {
 		if err := must(len(items) == 0, "%s still holds %d items", device, len(items)); err != nil {
 			return "", err
 		}
-		if err := s.opens(ctx, device, "2017-offer"); err == nil {
+		if err := s.opens(ctx, device, message); err == nil {
 			return "", fmt.Errorf("%s still opens old mail", device)
 		}
 	}
@@ -290,9 +290,9 @@ func (s *story) revocation(ctx context.Context) (string, error) {
 				revoked++
 			}
 		}
-		return revoked == 2
+		return revoked == 3
 	})
-	return fmt.Sprintf("%d imported certificates stay as they are, %d issued ones are in the CA's journal", kept, revoked), joinFirst(err, must(kept == len(imported)+1, "%d imported certificates are current", kept))
+	return fmt.Sprintf("%d imported certificates stay as they are, %d issued ones are in the CA's journal", kept, revoked), joinFirst(err, must(kept == len(imported)+2, "%d imported certificates are current", kept))
 }
 
 func joinFirst(errs ...error) error {

@@ -24,9 +24,13 @@ func (s *story) script() []step {
 		{"The same old mail opens on the iPad", func(ctx context.Context) (string, error) { return s.readOldMail(ctx, "ipad", generations...) }},
 		{"Mail signed on the iPhone verifies on the iPad, and the iPad answers encrypted", s.exchange},
 		{"A link works once", s.reuseLink},
+		{"Bob enrols a Windows PC with a link and a one-time secret", s.enrolPC},
+		{"His certificates are in the personal store, and Outlook is told to sign and encrypt", s.lookAtPC},
+		{"Bob's old mail opens on the PC", func(ctx context.Context) (string, error) { return s.readOldMail(ctx, "pc", "2024-bob") }},
+		{"Alice writes to Bob, encrypted; he reads it on the PC", s.writeToBob},
 		{"A new encryption certificate comes; it is the current one, the old ones stay", s.rollover},
 		{"Server and inventory agree on what is where", s.explainDevices},
-		{"Alice leaves: keys and account are gone from both devices, seen by their inventory", s.leave},
+		{"Alice leaves, and so does Bob: keys are gone from every device, seen by its inventory", s.leave},
 		{"The imported certificates are not revoked, the issued ones are", s.revocation},
 	}
 }
