@@ -66,13 +66,19 @@ func (f *flight) install(doc platforms.Document, payload []byte, replace bool) (
 
 // readBack is the stage after an install.
 func (f *flight) readBack(answers syncml.Answers) *flight {
-	next := *f
-	next.Reading, next.Sent, next.commands = true, nil, nil
+	next := f.readingBack()
 	next.Failure, _ = f.failure(answers)
 	for _, c := range f.Sent {
 		status, _ := answers.Status(c.ID)
 		next.Exists = next.Exists || status.Code == syncml.StatusExists
 	}
+	return next
+}
+
+// readingBack is the flight with the Gets of its checks as commands.
+func (f *flight) readingBack() *flight {
+	next := *f
+	next.Reading, next.Sent, next.commands = true, nil, nil
 	var uris []string
 	for _, c := range f.Checks {
 		uris = append(uris, c.LocURI)
@@ -109,39 +115,87 @@ func (f *flight) note(commands []syncml.Command) {
 
 // answered tells whether the device said anything of these commands; a message that came twice, or an older one, does not.
 func (f *flight) answered(answers syncml.Answers) bool {
+	if f == nil {
+		return false
+	}
 	for _, c := range f.Sent {
 		if _, ok := answers.Status(c.ID); ok {
 			return true
 		}
 	}
-	return len(f.Sent) == 0
+	return false
 }
 
-func (f *flight) lists() bool { return f != nil && f.Action == reconcile.ActionListDocuments }
+// askedAgain is the reading back of an install that the device did not answer: it is safe to repeat, and the install itself
+// need not be. Everything else is offered again by reconcile.
+func (f *flight) askedAgain() *flight {
+	if f == nil || !f.Reading {
+		return nil
+	}
+	return f.readingBack()
+}
 
 // values are the nodes that the device gave, by LocURI as we asked.
-func (f *flight) values(answers syncml.Answers) map[string]string {
-	out := map[string]string{}
+func (f *flight) values(answers syncml.Answers) map[string]string { return f.read(answers).values }
+
+// reading is what Gets brought.
+type reading struct {
+	// values are by LocURI, as we asked.
+	values map[string]string
+	// unread are the LocURIs of the Gets that were answered neither with a value nor with 404.
+	unread []string
+}
+
+func (f *flight) read(answers syncml.Answers) reading {
+	r := reading{values: map[string]string{}}
 	for _, c := range f.Sent {
-		if status, ok := answers.Status(c.ID); !ok || status.Code != syncml.StatusOK {
-			continue
-		}
-		if v, ok := answers.Value(c.ID, c.LocURI); ok {
-			out[c.LocURI] = v
+		status, _ := answers.Status(c.ID)
+		v, ok := answers.Value(c.ID, c.LocURI)
+		switch {
+		case status.Code == syncml.StatusOK && ok:
+			r.values[c.LocURI] = v
+		case status.Code != syncml.StatusOK && status.Code != syncml.StatusNotFound:
+			r.unread = append(r.unread, c.LocURI)
 		}
 	}
-	return out
+	return r
+}
+
+// landedList is what a certificate list can be read from: the device has just answered the document list, whose Gets are
+// the same.
+func landedList(f *flight, landed bool, answers syncml.Answers) *reading {
+	if !landed || f.Action != reconcile.ActionListDocuments {
+		return nil
+	}
+	return new(f.read(answers))
+}
+
+// hides names a node that could not be read although a document is there, below or above; empty when there is none.
+func (r reading) hides(docs []platforms.Document) string {
+	for _, uri := range r.unread {
+		for _, doc := range docs {
+			if doc.Identifier != "" && (within(doc.Identifier, uri) || within(uri, doc.Identifier)) {
+				return uri
+			}
+		}
+	}
+	return ""
+}
+
+// within tells whether a LocURI is another one or lies below it.
+func within(uri, parent string) bool {
+	return strings.EqualFold(uri, parent) || (len(uri) > len(parent) && uri[len(parent)] == '/' && strings.EqualFold(uri[:len(parent)], parent))
 }
 
 // failure is a sentence about the command that is to blame; empty when all went well. In a failed Atomic that is neither
 // the Atomic itself nor what was rolled back or not begun (windows.md section 2.4). absent: nothing failed but for
-// targets that were not there.
+// targets that were not there, which is what a removal wants. A wipe that the PC does not know is none.
 func (f *flight) failure(answers syncml.Answers) (sentence string, absent bool) {
 	for _, c := range f.Sent {
 		status, ok := answers.Status(c.ID)
 		switch {
-		case !ok, status.Code < 300:
-		case status.Code == syncml.StatusNotFound && (c.Verb == syncml.Delete || c.Verb == syncml.Exec):
+		case !ok, carriedOut(status.Code):
+		case status.Code == syncml.StatusNotFound && f.removes(c):
 			absent = true
 		case sentence == "" || isConsequence(sentence):
 			sentence = describe(c, status)
@@ -150,7 +204,16 @@ func (f *flight) failure(answers syncml.Answers) (sentence string, absent bool) 
 	if sentence == "" && absent && f.Action == reconcile.ActionRemoveEnrolment {
 		return "the PC knows no enrolment of ours", true
 	}
-	return sentence, absent
+	return sentence, absent && sentence == ""
+}
+
+// carriedOut tells whether a status says that the command was, or will be. Those of the 200s that say that it was
+// cancelled, not begun or undone do not.
+func carriedOut(code int) bool { return code >= syncml.StatusOK && code <= syncml.StatusChunkAccepted }
+
+// removes tells whether the command is content to find nothing.
+func (f *flight) removes(c sentCommand) bool {
+	return c.Verb == syncml.Delete || (c.Verb == syncml.Exec && f.Action == reconcile.ActionRemoveEnrolment)
 }
 
 // consequence begins the sentences about statuses that another command is to blame for.
@@ -163,8 +226,12 @@ func describe(c sentCommand, status syncml.Outcome) string {
 		return consequence + " (" + strconv.Itoa(status.Code) + ")"
 	}
 	out := fmt.Sprintf("the PC refused %s of %s: %s (%d)", c.Verb, c.LocURI, syncml.Meaning(status.Code), status.Code)
-	if code, err := strconv.ParseInt(strings.TrimPrefix(strings.ToLower(status.OriginalError), "0x"), 16, 64); err == nil {
-		out += ", " + windows.ImportMeaning(code)
+	code, err := strconv.ParseUint(strings.TrimPrefix(strings.ToLower(status.OriginalError), "0x"), 16, 32)
+	switch {
+	case err != nil:
+		return out
+	case strings.Contains(c.LocURI, "/PFXCertInstall/") && c.Verb != syncml.Delete:
+		return out + ", " + windows.ImportMeaning(int64(code))
 	}
-	return out
+	return out + fmt.Sprintf(", error 0x%08X", code)
 }

@@ -34,10 +34,14 @@ const loggedOn = "user"
 func (d *Windows) Exchange(ctx context.Context, enr model.Enrolment, s *model.Session, answers syncml.Answers, first int) (commands []syncml.Command, pending int, err error) {
 	f := readFlight(s.State)
 	s.State = nil
-	report, next, err := d.land(ctx, enr, f, answers)
+	landed := f.answered(answers)
+	report, next, err := reconcile.Report{Outcome: reconcile.OutcomeIdle}, f.askedAgain(), error(nil)
+	if landed {
+		report, next, err = d.land(ctx, enr, f, answers)
+	}
 	if err == nil && next == nil {
 		report.UserAbsent = s.Login != loggedOn
-		next, pending, err = d.step(ctx, enr, report, answers, f)
+		next, pending, err = d.step(ctx, enr, report, landedList(f, landed, answers))
 	}
 	if err != nil || next == nil {
 		return nil, pending, err
@@ -51,8 +55,9 @@ func (d *Windows) Exchange(ctx context.Context, enr model.Enrolment, s *model.Se
 }
 
 // step asks for the next action until one can be written. A document that cannot is put down as failed, so that it never
-// blocks the others.
-func (d *Windows) step(ctx context.Context, enr model.Enrolment, report reconcile.Report, answers syncml.Answers, landed *flight) (*flight, int, error) {
+// blocks the others; what needs no command is done already. lists is what a certificate list can be read from, if the
+// device has just given the lists.
+func (d *Windows) step(ctx context.Context, enr model.Enrolment, report reconcile.Report, lists *reading) (*flight, int, error) {
 	away := report.UserAbsent
 	for range renderTries {
 		result, err := d.Service.Step(ctx, enr, report)
@@ -60,20 +65,25 @@ func (d *Windows) step(ctx context.Context, enr model.Enrolment, report reconcil
 			return nil, result.Pending, err
 		}
 		act := *result.Action
-		if act.Kind == reconcile.ActionListCertificates && landed.lists() {
-			report, err = d.certificates(ctx, enr, act.UUID, landed.values(answers)) // the same answer tells
-			report.UserAbsent = away
-			if err != nil {
+		if act.Kind == reconcile.ActionListCertificates && lists != nil { // the same answer tells
+			if report, err = d.inventory(ctx, enr, act, *lists); err != nil {
 				return nil, 0, err
 			}
+			report.UserAbsent = away
 			continue
 		}
 		f, err := d.takeOff(ctx, enr, act)
-		if err == nil {
+		switch {
+		case err == nil && len(f.commands) > 0:
 			return f, result.Pending, nil
+		case err == nil:
+			report = reconcile.Report{Outcome: reconcile.OutcomeDone, CommandUUID: act.UUID, UserAbsent: away}
+		case act.Kind != reconcile.ActionInstall:
+			return nil, 0, err
+		default:
+			report = reconcile.Report{Outcome: reconcile.OutcomeFailed, CommandUUID: act.UUID, Error: err.Error(),
+				Reason: platforms.ReasonRenderFailed, UserAbsent: away}
 		}
-		report = reconcile.Report{Outcome: reconcile.OutcomeFailed, CommandUUID: act.UUID, Error: err.Error(),
-			Reason: platforms.ReasonRenderFailed, UserAbsent: away}
 	}
 	return nil, 0, fmt.Errorf("enrolment %s: %d documents in a row could not be written", enr.ID, renderTries)
 }
@@ -106,17 +116,12 @@ func (d *Windows) takeOff(ctx context.Context, enr model.Enrolment, act reconcil
 
 // land turns the answers to a flight into a report, or into the next stage of the same action.
 func (d *Windows) land(ctx context.Context, enr model.Enrolment, f *flight, answers syncml.Answers) (reconcile.Report, *flight, error) {
-	if f == nil || !f.answered(answers) {
-		return reconcile.Report{Outcome: reconcile.OutcomeIdle}, nil, nil
-	}
 	report := reconcile.Report{Outcome: reconcile.OutcomeDone, CommandUUID: f.UUID}
 	switch f.Action {
 	case reconcile.ActionInstall:
 		return d.landInstall(ctx, enr, f, answers)
-	case reconcile.ActionListDocuments:
-		report.Documents = windows.Documents(f.values(answers))
-	case reconcile.ActionListCertificates:
-		report, err := d.certificates(ctx, enr, f.UUID, f.values(answers))
+	case reconcile.ActionListDocuments, reconcile.ActionListCertificates:
+		report, err := d.inventory(ctx, enr, reconcile.Action{Kind: f.Action, UUID: f.UUID}, f.read(answers))
 		return report, nil, err
 	case reconcile.ActionAskFacts:
 		facts := windows.ReadFacts(f.values(answers))
@@ -134,12 +139,12 @@ func (d *Windows) land(ctx context.Context, enr model.Enrolment, f *flight, answ
 // already, and are not what was delivered, are deleted and delivered once more.
 func (d *Windows) landInstall(ctx context.Context, enr model.Enrolment, f *flight, answers syncml.Answers) (reconcile.Report, *flight, error) {
 	report := reconcile.Report{Outcome: reconcile.OutcomeDone, CommandUUID: f.UUID}
-	if !f.Reading {
+	if !f.Reading && len(f.Checks) > 0 {
 		return report, f.readBack(answers), nil
 	}
 	values := f.values(answers)
 	err := windows.Judge(f.Checks, values)
-	if err == nil {
+	if err == nil && f.Reading {
 		return report, nil, nil
 	}
 	if f.Exists && !f.Replacing {
@@ -155,7 +160,8 @@ func (d *Windows) landInstall(ctx context.Context, enr model.Enrolment, f *fligh
 	return report, nil, nil
 }
 
-// again delivers the same revision once more over what is there; nil when the plan has moved on since.
+// again delivers the same revision once more over what is there; nil when the plan has moved on since, or when it cannot be
+// written any more.
 func (d *Windows) again(ctx context.Context, enr model.Enrolment, f *flight) (*flight, error) {
 	snap, err := d.Service.c.Store.Snapshot(ctx, enr.ID)
 	if err != nil {
@@ -166,29 +172,49 @@ func (d *Windows) again(ctx context.Context, enr model.Enrolment, f *flight) (*f
 			continue
 		}
 		next := &flight{Action: f.Action, UUID: f.UUID}
-		return next, next.install(doc.Document, doc.Payload, true)
+		if next.install(doc.Document, doc.Payload, true) == nil {
+			return next, nil
+		}
 	}
 	return nil, nil
 }
 
-// certificates is the report of a certificate list.
-func (d *Windows) certificates(ctx context.Context, enr model.Enrolment, uuid string, values map[string]string) (reconcile.Report, error) {
+// inventory is the report of one of the two lists. A node that could not be read is no proof that a document is gone, so
+// such a list counts as refused.
+func (d *Windows) inventory(ctx context.Context, enr model.Enrolment, act reconcile.Action, r reading) (reconcile.Report, error) {
 	docs, err := d.Service.documents(ctx, enr.ID)
 	if err != nil {
 		return reconcile.Report{}, err
 	}
-	return reconcile.Report{Outcome: reconcile.OutcomeDone, CommandUUID: uuid, Certificates: windows.Certificates(docs, values)}, nil
+	report := reconcile.Report{Outcome: reconcile.OutcomeDone, CommandUUID: act.UUID}
+	switch {
+	case r.hides(docs) != "":
+		report.Outcome, report.Error = reconcile.OutcomeFailed, "the PC does not let "+r.hides(docs)+" be read"
+	case act.Kind == reconcile.ActionListDocuments:
+		report.Documents = windows.Documents(r.values)
+	default:
+		report.Certificates = windows.Certificates(docs, r.values)
+	}
+	return report, nil
 }
 
-// documents are all that the enrolment has or had, as they were planned last.
+// documents are those that the device has, or had until just now, by what is installed: the plan may have moved on. A
+// renewed certificate has another node then, and a document that waits has none.
 func (s *Service) documents(ctx context.Context, enrolmentID string) ([]platforms.Document, error) {
 	snap, err := s.c.Store.Snapshot(ctx, enrolmentID)
 	if err != nil {
 		return nil, fmt.Errorf("read enrolment %s: %w", enrolmentID, err)
 	}
-	docs := make([]platforms.Document, 0, len(snap.Documents))
+	var docs []platforms.Document
 	for _, d := range snap.Documents {
-		docs = append(docs, d.Document)
+		doc := d.Document
+		if d.InstalledRevision != doc.Revision {
+			doc.Certificates = d.InstalledCredentials
+		}
+		doc.Identifier, doc.Proof, doc.Reason = d.Identifier(), d.InstalledProof, ""
+		if d.InstalledRevision != "" {
+			docs = append(docs, doc)
+		}
 	}
 	return docs, nil
 }

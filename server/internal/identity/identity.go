@@ -192,10 +192,11 @@ func (s *Service) Bind(ctx context.Context, cert *x509.Certificate) (model.Enrol
 // Authenticate binds an enrolment to the device that speaks. The facts are what the device says about itself; owner and
 // platform come from the enrolment. model.ErrConflict: the enrolment belongs to another external id.
 func (s *Service) Authenticate(ctx context.Context, enr model.Enrolment, facts model.Device) (model.Enrolment, error) {
-	return s.authenticate(ctx, enr, facts.ExternalID, facts)
+	enr.ExternalID = facts.ExternalID
+	return s.authenticate(ctx, enr, facts)
 }
 
-func (s *Service) authenticate(ctx context.Context, enr model.Enrolment, externalID string, facts model.Device) (model.Enrolment, error) {
+func (s *Service) authenticate(ctx context.Context, enr model.Enrolment, facts model.Device) (model.Enrolment, error) {
 	id, err := s.newID()
 	if err != nil {
 		return model.Enrolment{}, err
@@ -205,7 +206,7 @@ func (s *Service) authenticate(ctx context.Context, enr model.Enrolment, externa
 	facts.State, facts.CreatedAt, facts.StateAt, facts.LastSeen = model.DeviceEnrolled, now, now, now
 	audit := model.AuditEntry{At: now, Actor: "enrolment " + enr.ID, Action: "device.enrol", Object: facts.ExternalID, Outcome: "ok",
 		Detail: map[string]string{"user": enr.UserID, "platform": string(enr.Platform), "model": facts.Model, "os": facts.OSVersion}}
-	return s.cfg.Store.Authenticate(ctx, enr.ID, externalID, facts, audit)
+	return s.cfg.Store.Authenticate(ctx, enr, facts, audit)
 }
 
 // TokenUpdate stores what wakes the device. An enrolment whose topic is not the push certificate's can never be woken.

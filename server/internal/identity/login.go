@@ -134,9 +134,10 @@ func (s *Service) Direct(ctx context.Context, secret string, csr *x509.Certifica
 }
 
 // Enrolled binds a fresh enrolment to the PC that asked for it: externalID is the DeviceID of this enrolment, and
-// facts.ExternalID the HWDevID, by which a PC that enrols again is known. Safe to repeat.
-func (s *Service) Enrolled(ctx context.Context, c model.Challenge, externalID string, facts model.Device) (model.Enrolment, error) {
-	return s.authenticate(ctx, model.Enrolment{ID: c.EnrolmentID, UserID: c.UserID, Platform: c.Platform}, externalID, facts)
+// facts.ExternalID the HWDevID, by which a PC that enrols again is known. certStore is where it keeps the certificate,
+// which a renewal need not say again. Safe to repeat.
+func (s *Service) Enrolled(ctx context.Context, c model.Challenge, externalID, certStore string, facts model.Device) (model.Enrolment, error) {
+	return s.authenticate(ctx, model.Enrolment{ID: c.EnrolmentID, UserID: c.UserID, Platform: c.Platform, ExternalID: externalID, CertStore: certStore}, facts)
 }
 
 // Activate makes an enrolment active whose device has spoken for the first time and is never pushed. Idempotent.

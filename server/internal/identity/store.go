@@ -29,11 +29,12 @@ type Store interface {
 	// Promote makes the renewed certificate the enrolment's, since the device uses it: the former one is superseded, and what
 	// was rendered for it is rendered again. Another state than expected changes nothing.
 	Promote(ctx context.Context, enrolmentID, certSHA256 string, now time.Time, audit model.AuditEntry) (model.Enrolment, error)
-	// Authenticate binds the enrolment to the device that speaks and to the external id that it has in this enrolment,
+	// Authenticate binds the enrolment bound.ID to the device that speaks, to the external id that it has in this enrolment
+	// (bound.ExternalID), and notes bound.CertStore,
 	// creating or reusing the device row (same user, platform and d.ExternalID); other enrolments of that device and channel end; a device of another user with the external id becomes
 	// left (unconfirmed) and its issued certificates go by their RevokeOn unenroll. Documents, commands and inventory of the new
 	// enrolment start empty. The same external id again only updates the device's facts. model.ErrConflict: the enrolment is bound to another external id.
-	Authenticate(ctx context.Context, enrolmentID, externalID string, d model.Device, audit model.AuditEntry) (model.Enrolment, error)
+	Authenticate(ctx context.Context, bound model.Enrolment, d model.Device, audit model.AuditEntry) (model.Enrolment, error)
 	// TokenUpdate stores push values and makes the enrolment active and dirty; idempotent.
 	TokenUpdate(ctx context.Context, enrolmentID string, token []byte, magic, topic string, mustReenroll bool, now time.Time) error
 	// CheckOut ends the enrolment: device left with the given removal, issued certificates removed or, by RevokeOn, revoking with

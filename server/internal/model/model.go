@@ -84,13 +84,15 @@ const (
 
 // Enrolment is one management channel of a device. Queue, push token and certificate binding belong to it.
 type Enrolment struct {
-	ID          string
-	DeviceID    string // empty until Authenticate
-	UserID      string
-	Platform    profiles.Platform
-	Channel     string // "device" or "user"
-	ExternalID  string // UDID (apple.md 1.4), DeviceID (windows.md 1.6); empty until Authenticate
-	State       EnrolmentState
+	ID         string
+	DeviceID   string // empty until Authenticate
+	UserID     string
+	Platform   profiles.Platform
+	Channel    string // "device" or "user"
+	ExternalID string // UDID (apple.md 1.4), DeviceID (windows.md 1.6); empty until Authenticate
+	State      EnrolmentState
+	// CertStore is where a PC keeps its certificate, "User" or "System"; empty on other platforms.
+	CertStore   string
 	Certificate []byte // DER of the bound certificate
 	CertSHA256  string // lower-case hex
 	// NextCertificate is a renewed one that the device has not used yet; both are good until it does.

@@ -109,21 +109,21 @@ func (db *DB) EnrolmentByCertificate(ctx context.Context, certSHA256 string) (e 
 }
 
 // Authenticate implements identity.Store.
-func (db *DB) Authenticate(ctx context.Context, enrolmentID, externalID string, d model.Device, audit model.AuditEntry) (e model.Enrolment, err error) {
+func (db *DB) Authenticate(ctx context.Context, bound model.Enrolment, d model.Device, audit model.AuditEntry) (e model.Enrolment, err error) {
 	err = db.write(ctx, "binding an enrolment to its device", func(t *tx) error {
-		e, err = find(t, enrolments(), `WHERE id = $1`+db.dialect.ForUpdate, enrolmentID)
+		e, err = find(t, enrolments(), `WHERE id = $1`+db.dialect.ForUpdate, bound.ID)
 		if err != nil {
 			return err
 		}
 		switch {
 		case e.State == model.EnrolmentEnded:
 			return fmt.Errorf("the enrolment has ended: %w", model.ErrConflict)
-		case e.ExternalID != "" && e.ExternalID != externalID:
+		case e.ExternalID != "" && e.ExternalID != bound.ExternalID:
 			return fmt.Errorf("the enrolment is bound to another device: %w", model.ErrConflict)
 		case e.ExternalID != "":
 			err = t.authenticateAgain(e, d)
 		default:
-			e.ExternalID = externalID
+			e.ExternalID, e.CertStore = bound.ExternalID, bound.CertStore
 			e, err = t.bindDevice(e, d, audit.At)
 		}
 		if err != nil {
@@ -183,7 +183,8 @@ func (t *tx) bindDevice(e model.Enrolment, d model.Device, now time.Time) (model
 	if err := t.do(`UPDATE certificates SET device_id = $1 WHERE enrolment_id = $2`, id, e.ID); err != nil {
 		return e, err
 	}
-	return e, t.do(`UPDATE enrolments SET device_id = $1, external_id = $2, state = $3, version = version + 1 WHERE id = $4`, id, e.ExternalID, e.State, e.ID)
+	return e, t.do(`UPDATE enrolments SET device_id = $1, external_id = $2, cert_store = $3, state = $4, version = version + 1 WHERE id = $5`,
+		id, e.ExternalID, e.CertStore, e.State, e.ID)
 }
 
 // ownDevice finds or makes the user's row of the device.

@@ -117,7 +117,7 @@ func (e *Endpoint) certify(ctx context.Context, cred credential, csr *x509.Certi
 	if err != nil {
 		return model.Enrolment{}, nil, err
 	}
-	enr, err := e.cfg.Identity.Enrolled(ctx, c, pc.deviceID, pc.facts)
+	enr, err := e.cfg.Identity.Enrolled(ctx, c, pc.deviceID, pc.store, pc.facts)
 	switch {
 	case enr.State == model.EnrolmentEnded:
 		return enr, nil, refuse(mde.Authorization, "this enrolment has ended; ask your administrator for a new enrolment secret")

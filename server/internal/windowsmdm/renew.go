@@ -61,10 +61,7 @@ func (e *Endpoint) further(ctx context.Context, t *mde.TokenRequest, enr model.E
 	if id := t.DeviceID(); id != "" && !strings.EqualFold(id, enr.ExternalID) {
 		return nil, "", refuseBecause(mde.EnrollmentServer, mde.InvalidEnrollmentData, "DeviceID names another device than the certificate that signed is bound to")
 	}
-	store, err := storeOf(t.EnrollmentType())
-	if err != nil {
-		return nil, "", err
-	}
+	store := enr.CertStore // the certificate goes where the former one is, whatever the request says or leaves out
 	if opens := signed.Signer.NotAfter.Add(-e.cfg.RenewWindow); e.cfg.Clock().Before(opens) {
 		return nil, "", refuseBecause(mde.Authorization, mde.NotEligibleToRenew, "the certificate can be renewed from "+opens.UTC().Format(time.RFC3339)+" on, and no earlier")
 	}

@@ -193,22 +193,22 @@ type Users map[string]model.User
 func (u Users) UserByID(_ context.Context, id string) (model.User, error) { return found(u, id, nil) }
 
 // Authenticate implements identity.Store.
-func (s *Store) Authenticate(_ context.Context, id, externalID string, d model.Device, audit model.AuditEntry) (model.Enrolment, error) {
+func (s *Store) Authenticate(_ context.Context, bound model.Enrolment, d model.Device, audit model.AuditEntry) (model.Enrolment, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	e, err := found(s.enrolments, id, s.Err)
+	e, err := found(s.enrolments, bound.ID, s.Err)
 	if err != nil {
 		return e, err
 	}
-	if e.ExternalID != "" && e.ExternalID != externalID {
+	if e.ExternalID != "" && e.ExternalID != bound.ExternalID {
 		return e, model.ErrConflict
 	}
 	if e.DeviceID == "" {
-		e.DeviceID, e.ExternalID, e.State = d.ID, externalID, model.EnrolmentAuthenticated
+		e.DeviceID, e.ExternalID, e.CertStore, e.State = d.ID, bound.ExternalID, bound.CertStore, model.EnrolmentAuthenticated
 		s.devices[d.ID] = d
 		s.audit = append(s.audit, audit)
 	}
-	s.enrolments[id] = e
+	s.enrolments[bound.ID] = e
 	return e, nil
 }
 

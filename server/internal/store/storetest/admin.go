@@ -270,7 +270,7 @@ func foreignText(_ *testing.T, f *fixture) {
 	_, ch := f.challenge(f.user("a@x.example"))
 	e := f.certify(ch, f.connector("m1"))
 	d := model.Device{ExternalID: "UDID", Name: "nul \x00 broken \xff ☎", LastSeen: f.now}
-	bound, err := f.Authenticate(f.ctx, e.ID, d.ExternalID, d, f.audit("device.enrol"))
+	bound, err := f.Authenticate(f.ctx, model.Enrolment{ID: e.ID, ExternalID: d.ExternalID}, d, f.audit("device.enrol"))
 	f.ok(err)
 	stored := get(f.DeviceByID(f.ctx, bound.DeviceID))(f)
 	equal(f, "name", stored.Name, "nul \uFFFD broken \uFFFD ☎")

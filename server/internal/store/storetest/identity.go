@@ -118,7 +118,7 @@ func authenticates(_ *testing.T, f *fixture) {
 	_, ch := f.challenge(u)
 	e := f.certify(ch, f.connector("m1"))
 	d := model.Device{ID: "device-1", ExternalID: "UDID", Name: "phone", OSVersion: "18.1", LastSeen: f.now}
-	bound := get(f.Authenticate(f.ctx, e.ID, d.ExternalID, d, f.audit("device.enrol")))(f)
+	bound := get(f.Authenticate(f.ctx, model.Enrolment{ID: e.ID, ExternalID: d.ExternalID}, d, f.audit("device.enrol")))(f)
 	equal(f, "device", bound.DeviceID, "device-1")
 	equal(f, "state", bound.State, model.EnrolmentAuthenticated)
 	equal(f, "external id", bound.ExternalID, "UDID")
@@ -131,15 +131,15 @@ func authenticates(_ *testing.T, f *fixture) {
 
 	f.decide(e.ID, func(dec *delivery.Decision, _ delivery.Snapshot) { dec.Inventory = &model.Inventory{ProfilesAt: f.now} })
 	d.ID, d.OSVersion, d.Name = "device-2", "18.2", ""
-	get(f.Authenticate(f.ctx, e.ID, d.ExternalID, d, f.audit("device.enrol")))(f)
+	get(f.Authenticate(f.ctx, model.Enrolment{ID: e.ID, ExternalID: d.ExternalID}, d, f.audit("device.enrol")))(f)
 	device = get(f.DeviceByID(f.ctx, "device-1"))(f)
 	equal(f, "facts", device.Name+" "+device.OSVersion, "phone 18.2")
 	equal(f, "its inventory must be asked again", f.snapshot(e.ID).Inventory.ProfilesAt.IsZero(), true)
 	equal(f, "dirty", f.snapshot(e.ID).Enrolment.Dirty, true)
 	d.ExternalID = "ANOTHER"
-	_, err := f.Authenticate(f.ctx, e.ID, d.ExternalID, d, f.audit("device.enrol"))
+	_, err := f.Authenticate(f.ctx, model.Enrolment{ID: e.ID, ExternalID: d.ExternalID}, d, f.audit("device.enrol"))
 	f.is(err, model.ErrConflict)
-	_, err = f.Authenticate(f.ctx, "none", d.ExternalID, d, f.audit("device.enrol"))
+	_, err = f.Authenticate(f.ctx, model.Enrolment{ID: "none", ExternalID: d.ExternalID}, d, f.audit("device.enrol"))
 	f.is(err, model.ErrNotFound)
 	equal(f, "devices", len(get(f.Devices(f.ctx, adminPage()))(f)), 1)
 }

@@ -284,7 +284,7 @@ func (f *fixture) certify(ch model.Challenge, c model.Connector) model.Enrolment
 func (f *fixture) checkIn(e model.Enrolment, udid string) model.Enrolment {
 	f.Helper()
 	d := model.Device{ID: f.id(), ExternalID: udid, Name: "phone", Model: "iPhone15,2", OSVersion: "18.1", SerialNumber: "S1", LastSeen: f.now}
-	_, err := f.Authenticate(f.ctx, e.ID, d.ExternalID, d, f.audit("device.enrol"))
+	_, err := f.Authenticate(f.ctx, model.Enrolment{ID: e.ID, ExternalID: d.ExternalID}, d, f.audit("device.enrol"))
 	f.ok(err)
 	f.ok(f.TokenUpdate(f.ctx, e.ID, []byte("token"), "magic", "topic", false, f.now))
 	return f.snapshot(e.ID).Enrolment

@@ -29,7 +29,7 @@ func (f *fixture) enrolPC(u model.User, c model.Connector, deviceID, hardware st
 	_, ch := f.challenge(u)
 	e := f.certify(ch, c)
 	d := model.Device{ID: f.id(), ExternalID: hardware, Name: "PC", OSVersion: "10.0.22631.1", LastSeen: f.now}
-	get(f.Authenticate(f.ctx, e.ID, deviceID, d, f.audit("device.enrol")))(f)
+	get(f.Authenticate(f.ctx, model.Enrolment{ID: e.ID, ExternalID: deviceID, CertStore: "System"}, d, f.audit("device.enrol")))(f)
 	f.ok(f.TokenUpdate(f.ctx, e.ID, nil, "", "", false, f.now))
 	return f.snapshot(e.ID).Enrolment
 }
@@ -37,7 +37,7 @@ func (f *fixture) enrolPC(u model.User, c model.Connector, deviceID, hardware st
 func reenrolledPC(_ *testing.T, f *fixture) {
 	u, c := f.user("a@x.example"), f.connector("m1")
 	old := f.enrolPC(u, c, "DEVICE-1", "HARDWARE")
-	equal(f, "external id of the enrolment", old.ExternalID, "DEVICE-1")
+	equal(f, "external id and store of the enrolment", old.ExternalID+" "+old.CertStore, "DEVICE-1 System")
 	fresh := f.enrolPC(u, c, "DEVICE-2", "HARDWARE")
 	equal(f, "device", fresh.DeviceID, old.DeviceID)
 	equal(f, "external id", fresh.ExternalID, "DEVICE-2")

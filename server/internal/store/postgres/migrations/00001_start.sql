@@ -63,6 +63,7 @@ CREATE TABLE enrolments (
     state              TEXT COLLATE "C" NOT NULL,
     certificate        BYTEA,
     cert_sha256        TEXT COLLATE "C" NOT NULL,
+    cert_store         TEXT COLLATE "C" NOT NULL,
     next_certificate   BYTEA,
     next_cert_sha256   TEXT COLLATE "C" NOT NULL,
     push_token         BYTEA,

@@ -63,6 +63,7 @@ CREATE TABLE enrolments (
     state              TEXT NOT NULL,
     certificate        BLOB,
     cert_sha256        TEXT NOT NULL,
+    cert_store         TEXT NOT NULL,
     next_certificate   BLOB,
     next_cert_sha256   TEXT NOT NULL,
     push_token         BLOB,
