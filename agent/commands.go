@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"strings"
 	"time"
 
@@ -23,71 +22,6 @@ func (c *cli) logger() *slog.Logger {
 	return slog.New(slog.NewTextHandler(c.Err, nil))
 }
 
-func (c *cli) enroll() *cobra.Command {
-	var cfg apple.Config
-	var ca, apnsCA, signature string
-	cmd := &cobra.Command{
-		Use:   "enroll URL|FILE --platform ios --state DIR",
-		Short: "Enrol a device with a profile from a link or a .mobileconfig file",
-		Args:  cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := checkPlatform(cfg.Platform); err != nil {
-				return err
-			}
-			var err error
-			if cfg.CA, err = optionalFile(ca); err != nil {
-				return err
-			}
-			if cfg.APNsCA, err = optionalFile(apnsCA); err != nil {
-				return err
-			}
-			if cfg.Signature, err = signatureStyle(signature); err != nil {
-				return err
-			}
-			return c.with(cfg, func(d *apple.Device) error {
-				if err := d.Enroll(cmd.Context(), args[0]); err != nil {
-					return err
-				}
-				fmt.Fprintf(c.Err, "enrolled: %s %s, iOS %s, serial %s\n", d.Info().ModelName, d.Info().UDID, d.Info().OSVersion, d.Info().SerialNumber)
-				return nil
-			})
-		},
-	}
-	f := cmd.Flags()
-	f.StringVar(&cfg.Platform, "platform", "ios", "ios or macos")
-	f.StringVar(&ca, "ca", "", "PEM file with the roots that the owner trusts for TLS; kept in the state folder")
-	f.StringVar(&cfg.OSVersion, "os-version", "", "version of the system (default "+device.DefaultOSVersion+")")
-	f.StringVar(&cfg.Model, "model", "", "product name, as iPhone15,2 or iPad14,3 (default "+device.DefaultModel+")")
-	f.StringVar(&cfg.APNs, "apns", "", "URL of the simulated push service (waxseal-agent apns)")
-	f.StringVar(&apnsCA, "apns-ca", "", "PEM file with the root of the push service; not needed on this machine")
-	f.StringVar(&signature, "signature", "ber", "form of Mdm-Signature: ber (as iPhones send it) or der")
-	return cmd
-}
-
-func checkPlatform(platform string) error {
-	if platform != "ios" && platform != "macos" {
-		return fmt.Errorf("--platform %s is not simulated; ios and macos are", platform)
-	}
-	return nil
-}
-
-func signatureStyle(name string) (apple.SignatureStyle, error) {
-	switch name {
-	case "ber":
-		return apple.SignatureBER, nil
-	case "der":
-		return apple.SignatureDER, nil
-	}
-	return 0, fmt.Errorf("--signature %s is neither ber nor der", name)
-}
-
-func optionalFile(path string) ([]byte, error) {
-	if path == "" {
-		return nil, nil
-	}
-	return os.ReadFile(path)
-}
-
 func (c *cli) sync() *cobra.Command {
 	var wait time.Duration
 	var chaos []string
@@ -98,13 +32,13 @@ func (c *cli) sync() *cobra.Command {
 			"Ends with 1 and the reason if a command failed or was put off, or if something is still missing after --wait.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return c.with(apple.Config{}, func(d *apple.Device) error {
+			return c.with(func(d simulated) error {
 				if err := d.Chaos(chaos...); err != nil {
 					return err
 				}
-				report, err := d.Sync(cmd.Context(), wait)
-				fmt.Fprintf(c.Err, "%d commands carried out\n", report.Commands)
-				if report.Left {
+				report, err := d.sync(cmd.Context(), wait)
+				fmt.Fprintf(c.Err, "%d commands carried out\n", report.commands)
+				if report.left {
 					fmt.Fprintln(c.Err, "the device is not enrolled any more")
 				}
 				return err
@@ -112,7 +46,7 @@ func (c *cli) sync() *cobra.Command {
 		},
 	}
 	cmd.Flags().DurationVar(&wait, "wait", apple.DefaultWait, "the longest time that it may take")
-	cmd.Flags().StringSliceVar(&chaos, "chaos", nil, "misbehave: duplicate,lost,forgotten,notnow,drop-shared,reject-expired")
+	cmd.Flags().StringSliceVar(&chaos, "chaos", nil, "misbehave: duplicate,lost,forgotten,notnow,drop-shared,reject-expired; a PC: duplicate,lost,abort,skew")
 	return cmd
 }
 
@@ -125,15 +59,19 @@ func (c *cli) run() *cobra.Command {
 		Short: "Keep a device going: it answers pushes, and polls at an interval",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return c.with(cfg, func(d *apple.Device) error {
+			keep := func(d simulated) error {
 				if err := d.Chaos(chaos...); err != nil {
 					return err
 				}
 				return d.Run(cmd.Context(), interval)
-			})
+			}
+			if c.isPC() {
+				return c.with(keep)
+			}
+			return c.withPhone(cfg, func(d *apple.Device) error { return keep(phone{d}) })
 		},
 	}
-	cmd.Flags().DurationVar(&interval, "interval", 5*time.Second, "time between polls; 0 waits for pushes only")
+	cmd.Flags().DurationVar(&interval, "interval", 5*time.Second, "time between polls; 0 waits for pushes only, which a PC does not get")
 	cmd.Flags().StringVar(&cfg.APNs, "apns", "", "URL of the simulated push service, in place of the one given at enrolment")
 	cmd.Flags().StringSliceVar(&chaos, "chaos", nil, "as for sync")
 	return cmd
@@ -142,10 +80,10 @@ func (c *cli) run() *cobra.Command {
 func (c *cli) unenroll() *cobra.Command {
 	return &cobra.Command{
 		Use:   "unenroll --state DIR",
-		Short: "Remove the MDM profile, as the user can: everything that it brought goes with it",
+		Short: "Remove the MDM profile or disconnect the PC, as the user can: everything that it brought goes with it",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return c.with(apple.Config{}, func(d *apple.Device) error { return d.Unenroll(cmd.Context()) })
+			return c.with(func(d simulated) error { return d.Unenroll(cmd.Context()) })
 		},
 	}
 }
@@ -175,12 +113,15 @@ func (c *cli) apns() *cobra.Command {
 	return cmd
 }
 
+// insteadOfProfiles is where a PC shows what management set up.
+const insteadOfProfiles = "tree and policies"
+
 func (c *cli) profiles() *cobra.Command {
 	cmd := &cobra.Command{Use: "profiles", Short: "Installed configuration profiles"}
 	cmd.AddCommand(&cobra.Command{
 		Use: "list --state DIR", Short: "List the installed profiles and who signed them", Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			d, err := c.view()
+			d, err := c.viewPhone("profiles", insteadOfProfiles)
 			if err != nil {
 				return err
 			}
@@ -193,14 +134,17 @@ func (c *cli) profiles() *cobra.Command {
 	cmd.AddCommand(&cobra.Command{
 		Use: "remove IDENTIFIER --state DIR", Short: "Remove a profile by hand, as the user can", Args: cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
-			return c.with(apple.Config{}, func(d *apple.Device) error { return d.RemoveFile(args[0]) })
+			if c.isPC() {
+				return onlyPhone("profiles", insteadOfProfiles)
+			}
+			return c.withPhone(apple.Config{}, func(d *apple.Device) error { return d.RemoveFile(args[0]) })
 		},
 	})
 	var out string
 	export := &cobra.Command{
 		Use: "export --out DIR --state DIR", Short: "Write the installed profiles, opened, as XML property lists", Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			d, err := c.view()
+			d, err := c.viewPhone("profiles", insteadOfProfiles)
 			if err != nil {
 				return err
 			}
@@ -235,7 +179,7 @@ func (c *cli) keychain() *cobra.Command {
 		},
 	}
 	export.Flags().StringVar(&out, "out", "", "folder to write to")
-	cmd.AddCommand(list, export)
+	cmd.AddCommand(list, export, c.keychainDelete())
 	return cmd
 }
 
@@ -309,6 +253,9 @@ func (c *cli) lock() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if c.isPC() {
+				return onlyPhone("lock", "logon none")
+			}
 			return f.SetLocked(!off)
 		},
 	}
@@ -324,11 +271,7 @@ func (c *cli) info() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return json.NewEncoder(c.Out).Encode(struct {
-				device.Info
-				Enrolled bool            `json:"enrolled"`
-				Accounts []apple.Account `json:"accounts"`
-			}{d.Info(), d.Enrolled(), d.Accounts()})
+			return json.NewEncoder(c.Out).Encode(d.facts())
 		},
 	}
 }

@@ -37,7 +37,7 @@ func (c *cli) mailCommand(name, short string, do func(*mail.Program, []byte) ([]
 			if err != nil {
 				return fmt.Errorf("reading the message from stdin: %w", err)
 			}
-			out, err := do(mail.New(d, rand.Reader), message)
+			out, err := do(mail.New(d.desk(), rand.Reader), message)
 			if err != nil {
 				return err
 			}

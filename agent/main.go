@@ -1,4 +1,4 @@
-// Command waxseal-agent is a simulated iPhone, iPad or Mac in a folder, for trying out an Apple MDM server without
+// Command waxseal-agent is a simulated iPhone, iPad, Mac or Windows PC in a folder, for trying out an MDM server without
 // hardware: it enrols, follows commands, holds certificates and keys, and signs, encrypts and opens mail with them.
 package main
 
@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/waxseal/waxseal/agent/apple"
+	"github.com/waxseal/waxseal/agent/windows"
 )
 
 func main() {
@@ -46,8 +47,11 @@ func Run(ctx context.Context, args []string, streams Streams) int {
 
 // hint is the next thing to try.
 func hint(err error) string {
-	if errors.Is(err, apple.ErrNotEnrolled) {
+	switch {
+	case errors.Is(err, apple.ErrNotEnrolled):
 		return "waxseal-agent enroll URL|FILE --platform ios --state DIR"
+	case errors.Is(err, windows.ErrNotEnrolled):
+		return "waxseal-agent enroll LINK --platform windows --secret-file FILE --state DIR"
 	}
 	return ""
 }
@@ -62,7 +66,7 @@ func newRoot(streams Streams) *cobra.Command {
 	c := &cli{Streams: streams}
 	root := &cobra.Command{
 		Use:           "waxseal-agent",
-		Short:         "A simulated iPhone, iPad or Mac for an Apple MDM server",
+		Short:         "A simulated iPhone, iPad, Mac or Windows PC for an MDM server",
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
@@ -73,30 +77,7 @@ func newRoot(streams Streams) *cobra.Command {
 	root.PersistentFlags().StringVar(&c.state, "state", "", "the folder of the device")
 	root.AddCommand(
 		c.enroll(), c.sync(), c.run(), c.unenroll(), c.apns(), c.profiles(), c.keychain(), c.mail(), c.lock(), c.info(),
+		c.logon(), c.tree(), c.policies(), c.renew(),
 	)
 	return root
-}
-
-// with opens the device for the time of a function.
-func (c *cli) with(cfg apple.Config, do func(*apple.Device) error) (err error) {
-	cfg.State = c.state
-	cfg.Log = c.logger()
-	d, err := apple.Open(cfg)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if closed := d.Close(); err == nil {
-			err = closed
-		}
-	}()
-	return do(d)
-}
-
-// view opens the device for looking.
-func (c *cli) view() (*apple.Device, error) {
-	if c.state == "" {
-		return nil, errors.New("no state folder given: use --state DIR")
-	}
-	return apple.View(apple.Config{State: c.state})
 }

@@ -312,3 +312,26 @@ func (d *Device) newMACs() ([]string, error) {
 	}
 	return out, nil
 }
+
+// Management is what the PC knows of the server that manages it.
+type Management struct {
+	DeviceID   string    `json:"deviceID"`
+	User       string    `json:"user"`
+	ProviderID string    `json:"providerID"`
+	Server     string    `json:"server"`
+	Address    string    `json:"address"`
+	NotAfter   time.Time `json:"notAfter"` // of the MDM certificate
+}
+
+// Management is nil if no server manages the PC.
+func (d *Device) Management() *Management {
+	mdm := d.state.MDM
+	if mdm == nil {
+		return nil
+	}
+	m := &Management{DeviceID: mdm.DeviceID, User: mdm.User, ProviderID: mdm.ProviderID, Server: mdm.Name, Address: mdm.Address}
+	if id, err := mdm.identity(); err == nil {
+		m.NotAfter = id.cert.NotAfter.UTC()
+	}
+	return m
+}

@@ -1,0 +1,154 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/waxseal/waxseal/agent/apple"
+	"github.com/waxseal/waxseal/agent/device"
+	"github.com/waxseal/waxseal/agent/mail"
+	"github.com/waxseal/waxseal/agent/windows"
+)
+
+// simulated is a device of any family, as the commands need it.
+type simulated interface {
+	mail.Device
+	Info() device.Info
+	Enrolled() bool
+	Chaos(words ...string) error
+	Run(ctx context.Context, interval time.Duration) error
+	Unenroll(ctx context.Context) error
+	Close() error
+
+	sync(ctx context.Context, wait time.Duration) (report, error)
+	// facts are what info prints, as JSON.
+	facts() any
+	// desk is the device as its user's mail program sees it.
+	desk() mail.Device
+}
+
+// report is what a sync did.
+type report struct {
+	commands int
+	left     bool
+}
+
+// phone is a device of Apple's.
+type phone struct{ *apple.Device }
+
+func (p phone) sync(ctx context.Context, wait time.Duration) (report, error) {
+	r, err := p.Sync(ctx, wait)
+	return report{r.Commands, r.Left}, err
+}
+
+func (p phone) facts() any {
+	return struct {
+		device.Info
+		Enrolled bool            `json:"enrolled"`
+		Accounts []apple.Account `json:"accounts"`
+	}{p.Info(), p.Enrolled(), p.Accounts()}
+}
+
+func (p phone) desk() mail.Device { return p.Device }
+
+// pc is one with Windows.
+type pc struct{ *windows.Device }
+
+func (p pc) sync(ctx context.Context, wait time.Duration) (report, error) {
+	r, err := p.Sync(ctx, wait)
+	return report{r.Commands, r.Left}, err
+}
+
+func (p pc) facts() any {
+	return struct {
+		device.Info
+		Enrolled   bool                `json:"enrolled"`
+		Logon      string              `json:"logon"`
+		Management *windows.Management `json:"management,omitempty"`
+	}{p.Info(), p.Enrolled(), p.Folder().Logon(), p.Management()}
+}
+
+func (p pc) desk() mail.Device { return p.User() }
+
+// isPC reports what the state folder holds.
+func (c *cli) isPC() bool { return device.Platform(c.state) == device.PlatformWindows }
+
+// with opens the device for the time of a function.
+func (c *cli) with(do func(simulated) error) error {
+	if c.isPC() {
+		return c.withPC(windows.Config{}, func(d *windows.Device) error { return do(pc{d}) })
+	}
+	return c.withPhone(apple.Config{}, func(d *apple.Device) error { return do(phone{d}) })
+}
+
+func (c *cli) withPhone(cfg apple.Config, do func(*apple.Device) error) error {
+	cfg.State, cfg.Log = c.state, c.logger()
+	d, err := apple.Open(cfg)
+	if err != nil {
+		return err
+	}
+	return closing(d, do(d))
+}
+
+func (c *cli) withPC(cfg windows.Config, do func(*windows.Device) error) error {
+	cfg.State, cfg.Log = c.state, c.logger()
+	d, err := windows.Open(cfg)
+	if err != nil {
+		return err
+	}
+	return closing(d, do(d))
+}
+
+func closing(d interface{ Close() error }, err error) error {
+	if closed := d.Close(); err == nil {
+		return closed
+	}
+	return err
+}
+
+// view opens the device for looking.
+func (c *cli) view() (simulated, error) {
+	if c.state == "" {
+		return nil, errors.New("no state folder given: use --state DIR")
+	}
+	if c.isPC() {
+		d, err := windows.View(windows.Config{State: c.state})
+		return pc{d}, err
+	}
+	d, err := apple.View(apple.Config{State: c.state})
+	return phone{d}, err
+}
+
+// viewPhone is view for a command that only Apple's devices have.
+func (c *cli) viewPhone(command, instead string) (*apple.Device, error) {
+	d, err := c.view()
+	if err != nil {
+		return nil, err
+	}
+	if p, ok := d.(phone); ok {
+		return p.Device, nil
+	}
+	return nil, onlyPhone(command, instead)
+}
+
+func onlyPhone(command, instead string) error {
+	return fmt.Errorf("%s is for iPhones, iPads and Macs, and this device is a PC; see %s", command, instead)
+}
+
+// viewPC is view for a command that only PCs have.
+func (c *cli) viewPC(command string) (*windows.Device, error) {
+	d, err := c.view()
+	if err != nil {
+		return nil, err
+	}
+	if p, ok := d.(pc); ok {
+		return p.Device, nil
+	}
+	return nil, onlyPC(command)
+}
+
+func onlyPC(command string) error {
+	return fmt.Errorf("%s is for PCs, and this device is none", command)
+}
