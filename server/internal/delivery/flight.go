@@ -50,16 +50,20 @@ func readFlight(state json.RawMessage) *flight {
 	return &f
 }
 
+// unwritable is a document that no commands can be made of.
+type unwritable struct{ error }
+
+// install makes the commands of a document; its error is an *unwritable. replace: what is there is deleted first.
 func (f *flight) install(doc platforms.Document, payload []byte, replace bool) (err error) {
 	if !doc.HasSecrets() {
 		if payload, err = windows.Render(doc, nil, nil); err != nil {
-			return fmt.Errorf("render %s: %w", doc.ID, err)
+			return &unwritable{err}
 		}
 	}
 	f.Document, f.Revision, f.Replacing = doc.ID, doc.Revision, replace
 	f.commands, f.Checks, err = windows.Install(doc, payload, replace)
 	if err != nil {
-		return fmt.Errorf("write %s: %w", doc.ID, err)
+		return &unwritable{err}
 	}
 	return nil
 }

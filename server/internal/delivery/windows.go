@@ -3,6 +3,7 @@ package delivery
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"github.com/waxseal/waxseal/platforms"
@@ -73,16 +74,17 @@ func (d *Windows) step(ctx context.Context, enr model.Enrolment, report reconcil
 			continue
 		}
 		f, err := d.takeOff(ctx, enr, act)
+		var bad *unwritable
 		switch {
-		case err == nil && len(f.commands) > 0:
-			return f, result.Pending, nil
-		case err == nil:
-			report = reconcile.Report{Outcome: reconcile.OutcomeDone, CommandUUID: act.UUID, UserAbsent: away}
-		case act.Kind != reconcile.ActionInstall:
-			return nil, 0, err
-		default:
-			report = reconcile.Report{Outcome: reconcile.OutcomeFailed, CommandUUID: act.UUID, Error: err.Error(),
+		case errors.As(err, &bad):
+			report = reconcile.Report{Outcome: reconcile.OutcomeFailed, CommandUUID: act.UUID, Error: bad.Error(),
 				Reason: platforms.ReasonRenderFailed, UserAbsent: away}
+		case err != nil:
+			return nil, 0, err
+		case len(f.commands) == 0:
+			report = reconcile.Report{Outcome: reconcile.OutcomeDone, CommandUUID: act.UUID, UserAbsent: away}
+		default:
+			return f, result.Pending, nil
 		}
 	}
 	return nil, 0, fmt.Errorf("enrolment %s: %d documents in a row could not be written", enr.ID, renderTries)
@@ -93,7 +95,11 @@ func (d *Windows) takeOff(ctx context.Context, enr model.Enrolment, act reconcil
 	f := &flight{Action: act.Kind, UUID: act.UUID}
 	switch act.Kind {
 	case reconcile.ActionInstall:
-		return f, f.install(act.Document, act.Payload, false)
+		replace, err := d.stands(ctx, enr, act.Document)
+		if err != nil {
+			return nil, err
+		}
+		return f, f.install(act.Document, act.Payload, replace)
 	case reconcile.ActionRemove:
 		f.commands = windows.Remove(act.Identifier)
 	case reconcile.ActionListDocuments, reconcile.ActionListCertificates:
@@ -112,6 +118,24 @@ func (d *Windows) takeOff(ctx context.Context, enr model.Enrolment, act reconcil
 		return nil, fmt.Errorf("no OMA DM command for action %s", act.Kind)
 	}
 	return f, nil
+}
+
+// stands tells whether the device has, as far as we know, something else under the document's identifier. It has to go
+// first: nodes of a former revision would stay beside the new ones.
+func (d *Windows) stands(ctx context.Context, enr model.Enrolment, doc platforms.Document) (bool, error) {
+	snap, err := d.Service.c.Store.Snapshot(ctx, enr.ID)
+	if err != nil {
+		return false, fmt.Errorf("read enrolment %s: %w", enr.ID, err)
+	}
+	if proof, listed := snap.Inventory.Profiles[doc.Identifier]; listed && proof != doc.Proof {
+		return true, nil
+	}
+	for _, s := range snap.Documents {
+		if s.Document.ID == doc.ID && s.InstalledRevision != "" && s.Identifier() == doc.Identifier && s.InstalledProof != doc.Proof {
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 // land turns the answers to a flight into a report, or into the next stage of the same action.
@@ -139,12 +163,12 @@ func (d *Windows) land(ctx context.Context, enr model.Enrolment, f *flight, answ
 // already, and are not what was delivered, are deleted and delivered once more.
 func (d *Windows) landInstall(ctx context.Context, enr model.Enrolment, f *flight, answers syncml.Answers) (reconcile.Report, *flight, error) {
 	report := reconcile.Report{Outcome: reconcile.OutcomeDone, CommandUUID: f.UUID}
-	if !f.Reading && len(f.Checks) > 0 {
+	if !f.Reading {
 		return report, f.readBack(answers), nil
 	}
 	values := f.values(answers)
 	err := windows.Judge(f.Checks, values)
-	if err == nil && f.Reading {
+	if err == nil {
 		return report, nil, nil
 	}
 	if f.Exists && !f.Replacing {
