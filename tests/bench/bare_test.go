@@ -2,6 +2,7 @@ package bench_test
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/base64"
 	"io"
 	"net"
@@ -9,17 +10,19 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/waxseal/waxseal/internal/cms"
 	"github.com/waxseal/waxseal/internal/testpki"
+	"github.com/waxseal/waxseal/platforms/windows/syncml"
 )
 
 // bareFolder is the environment variable that makes this test binary the bare handler.
 const bareFolder = "WAXSEAL_BENCH_BARE"
 
-// bare is what everything is compared with: a handler in a process of its own that verifies Mdm-Signature and does
-// nothing else. It ends when its standard input does.
+// bare is what everything is compared with: a handler in a process of its own that verifies the sender, decodes the
+// message if it is a PC's, and does nothing else. It ends when its standard input does.
 func bare(dir string) error {
 	var lc net.ListenConfig
 	l, err := lc.Listen(context.Background(), "tcp", "127.0.0.1:0")
@@ -34,7 +37,8 @@ func bare(dir string) error {
 	if err := writeWhole(filepath.Join(dir, "address"), url); err != nil {
 		return err
 	}
-	return http.ServeTLS(l, http.HandlerFunc(verify), filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem"))
+	server := &http.Server{Handler: http.HandlerFunc(verify), TLSConfig: &tls.Config{ClientAuth: tls.RequestClientCert}}
+	return server.ServeTLS(l, filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem"))
 }
 
 // writeWhole lets nobody read a half-written file.
@@ -51,13 +55,25 @@ func verify(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "body", http.StatusBadRequest)
 		return
 	}
-	ber, err := base64.StdEncoding.DecodeString(r.Header.Get("Mdm-Signature"))
+	if err = proved(r, body); err == nil && strings.HasPrefix(r.Header.Get("Content-Type"), syncml.ContentType) {
+		_, err = syncml.Decode(body)
+	}
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+	}
+}
+
+// proved: the sender has the key of a certificate, by a signature or by TLS. Whose it is, nobody asks here.
+func proved(r *http.Request, body []byte) error {
+	signature := r.Header.Get("Mdm-Signature")
+	if signature == "" && len(r.TLS.PeerCertificates) > 0 {
+		return nil
+	}
+	ber, err := base64.StdEncoding.DecodeString(signature)
 	if err == nil {
 		_, err = cms.VerifyDetached(ber, body)
 	}
-	if err != nil {
-		http.Error(w, "signature", http.StatusBadRequest)
-	}
+	return err
 }
 
 // startBare gives the handler's process and URL.

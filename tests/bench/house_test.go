@@ -153,7 +153,15 @@ func (h *house) importPFX(name string) {
 		"import", "pfx", h.path(name, "pfx", name+".pfx"), "--user", user, "--password-file", h.path(name, "pfx", name+".password"))
 }
 
-// device is a simulated device with its last message.
+// next counts what is made.
+func (h *house) next() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.made++
+	return h.made
+}
+
+// device is a simulated iPhone with its last message.
 type device struct {
 	*apple.Device
 	sent *recorder
@@ -165,10 +173,7 @@ func (h *house) enrol(ctx context.Context) (*device, error) {
 	if err != nil {
 		return nil, err
 	}
-	h.mu.Lock()
-	h.made++
-	n := h.made
-	h.mu.Unlock()
+	n := h.next()
 	sent := &recorder{}
 	d, err := apple.Enroll(ctx, apple.Config{State: h.path(fmt.Sprintf("device-%d", n)), Source: link.URL, OSVersion: "18.1", Model: "iPhone16,1", CA: h.ca,
 		NewKey:    func(int) (*rsa.PrivateKey, error) { return h.keys[n%len(h.keys)], nil },
@@ -176,20 +181,28 @@ func (h *house) enrol(ctx context.Context) (*device, error) {
 	return &device{d, sent}, err
 }
 
-// settle has a device fetch all that is meant for it.
+// settle has an iPhone fetch all that is meant for it.
 func (d *device) settle(ctx context.Context) error {
+	return settle(ctx, func(ctx context.Context) (bool, []string, error) {
+		r, err := d.Poll(ctx)
+		return r.Commands == 0 && r.Pending == 0, r.Failures, err
+	})
+}
+
+// settle polls until there is nothing more and nothing to wait for.
+func settle(ctx context.Context, poll func(context.Context) (settled bool, failures []string, err error)) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	pause := time.NewTicker(25 * time.Millisecond) // a connector is at work meanwhile
 	defer pause.Stop()
 	for {
-		r, err := d.Poll(ctx)
+		settled, failures, err := poll(ctx)
 		switch {
 		case err != nil:
 			return err
-		case len(r.Failures) > 0:
-			return errors.New(strings.Join(r.Failures, "; "))
-		case r.Commands == 0 && r.Pending == 0:
+		case len(failures) > 0:
+			return errors.New(strings.Join(failures, "; "))
+		case settled:
 			return nil
 		}
 		select {

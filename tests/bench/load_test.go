@@ -14,6 +14,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/waxseal/waxseal/platforms/windows/syncml"
 )
 
 const (
@@ -23,11 +25,17 @@ const (
 	tick = 10 * time.Millisecond
 )
 
-// message is a signed request that a device sent once and that is sent again as it was.
+// message is a request that a device sent once and that is sent again as it was.
 type message struct {
-	path   string
+	method string
+	uri    string
 	header http.Header
 	body   []byte
+	// answer is what the device got for it, and what it must get again.
+	answer []byte
+	// certificate is the device's for TLS; nil: its signature proves it. A device that proves itself by TLS opens a
+	// connection for each message, since that is what a PC does for each session.
+	certificate *tls.Certificate
 }
 
 // usage is what a piece of work took.
@@ -78,10 +86,9 @@ func cpuTime(b *testing.B, pid int) time.Duration {
 func replay(server string, messages []message, n, connections int) error {
 	var sent atomic.Int64
 	return eachOf(connections, func(worker int) error {
-		transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}} // loopback; what it costs is no part of it
-		defer transport.CloseIdleConnections()
-		client := &http.Client{Transport: transport, Timeout: time.Minute}
 		m := messages[worker%len(messages)]
+		client := m.client()
+		defer client.CloseIdleConnections()
 		for sent.Add(1) <= int64(n) {
 			if err := m.send(client, server); err != nil {
 				return err
@@ -102,8 +109,17 @@ func eachOf(n int, f func(i int) error) error {
 	return errors.Join(faults...)
 }
 
+func (m message) client() *http.Client {
+	config := &tls.Config{InsecureSkipVerify: true} // loopback; what it costs is no part of it
+	if m.certificate != nil {
+		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return m.certificate, nil }
+	}
+	transport := &http.Transport{TLSClientConfig: config, DisableKeepAlives: m.certificate != nil, ExpectContinueTimeout: time.Second}
+	return &http.Client{Transport: transport, Timeout: time.Minute}
+}
+
 func (m message) send(client *http.Client, server string) error {
-	req, err := http.NewRequest(http.MethodPut, server+m.path, bytes.NewReader(m.body))
+	req, err := http.NewRequest(m.method, server+m.uri, bytes.NewReader(m.body))
 	if err != nil {
 		return err
 	}
@@ -114,13 +130,13 @@ func (m message) send(client *http.Client, server string) error {
 	}
 	defer func() { _ = resp.Body.Close() }()
 	answer, err := io.ReadAll(resp.Body)
-	if err == nil && (resp.StatusCode != http.StatusOK || len(answer) > 0) {
-		err = fmt.Errorf("an idle device got %s: %.200s", resp.Status, answer)
+	if err == nil && (resp.StatusCode != http.StatusOK || !bytes.Equal(answer, m.answer)) {
+		err = fmt.Errorf("an idle device got %s: %.2000s", resp.Status, answer)
 	}
 	return err
 }
 
-// recorder keeps the last message of a device to its server.
+// recorder keeps the last message of a device to its server, and what was answered.
 type recorder struct {
 	next http.RoundTripper
 	mu   sync.Mutex
@@ -129,7 +145,7 @@ type recorder struct {
 
 // RoundTrip implements http.RoundTripper.
 func (r *recorder) RoundTrip(req *http.Request) (*http.Response, error) {
-	if req.Header.Get("Mdm-Signature") == "" || req.GetBody == nil {
+	if !managing(req) || req.GetBody == nil {
 		return r.next.RoundTrip(req)
 	}
 	copied, err := req.GetBody()
@@ -140,8 +156,20 @@ func (r *recorder) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
+	resp, err := r.next.RoundTrip(req)
+	if err != nil {
+		return nil, err
+	}
+	answer, err := io.ReadAll(resp.Body)
+	_ = resp.Body.Close()
+	resp.Body = io.NopCloser(bytes.NewReader(answer))
 	r.mu.Lock()
-	r.last = message{path: req.URL.Path, header: req.Header.Clone(), body: body}
+	r.last = message{method: req.Method, uri: req.URL.RequestURI(), header: req.Header.Clone(), body: body, answer: answer}
 	r.mu.Unlock()
-	return r.next.RoundTrip(req)
+	return resp, err
+}
+
+// managing tells what devices say once they are enrolled from how they enrol.
+func managing(req *http.Request) bool {
+	return req.Header.Get("Mdm-Signature") != "" || req.Header.Get("Content-Type") == syncml.ContentType+"; charset=utf-8"
 }
