@@ -79,7 +79,7 @@ const toAlice = "From: Bob Example <bob@corp.test>\r\nTo: Alice Example <alice@c
 const toBob = "From: Alice Example <alice@corp.test>\r\nTo: Bob Example <bob@corp.test>\r\nSubject: Re: My new PC\r\n" +
 	"Date: Tue, 24 Nov 2026 09:20:00 +0000\r\nMIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n\r\nThe offer is attached.\r\n"
 
-// writeToBob: from his signed message Alice's phone learns where to encrypt to.
+// writeToBob: the address book of the company would have Bob's certificate; here it comes from his PC.
 func (s *story) writeToBob(ctx context.Context) (string, error) {
 	signed, err := s.agent(ctx, strings.NewReader(toAlice), "mail", "sign", "--state", s.path("pc"))
 	if err != nil {
@@ -88,7 +88,11 @@ func (s *story) writeToBob(ctx context.Context) (string, error) {
 	if _, err := s.agent(ctx, strings.NewReader(signed), "mail", "verify", "--state", s.path("iphone")); err != nil {
 		return "", err
 	}
-	sealed, err := s.agent(ctx, strings.NewReader(toBob), "mail", "encrypt", "--state", s.path("iphone"))
+	if _, err := s.agent(ctx, nil, "keychain", "export", "--state", s.path("pc"), "--out", s.path("pc-export")); err != nil {
+		return "", err
+	}
+	certificate := s.path("pc-export", encryption(s.keys["pc"])[0]+".pem")
+	sealed, err := s.agent(ctx, strings.NewReader(toBob), "mail", "encrypt", "--state", s.path("iphone"), "--cert", certificate)
 	if err != nil {
 		return "", err
 	}
@@ -99,6 +103,6 @@ func (s *story) writeToBob(ctx context.Context) (string, error) {
 	if err := must(strings.Contains(opened, "The offer is attached.") && !strings.Contains(sealed, "The offer"), "the message opened to %q", opened); err != nil {
 		return "", err
 	}
-	_, err = s.agent(ctx, strings.NewReader(sealed), "mail", "decrypt", "--state", s.path("ipad"))
+	_, err = s.agent(ctx, strings.NewReader(sealed), "mail", "decrypt", "--state", s.path("ipad")) // her own copy
 	return "Bob's signature verified on the phone, her answer opened on his PC", err
 }
