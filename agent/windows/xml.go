@@ -24,49 +24,67 @@ type element struct {
 	children    []*element
 }
 
+// reading is a document half read.
+type reading struct {
+	root  *element
+	open  []*element
+	count int
+}
+
 // parseXML reads a document: no DTD, no entities but the five, no prefix that is not declared, bounded in depth and
 // number of elements.
 func parseXML(raw []byte) (*element, error) {
 	dec := xml.NewDecoder(bytes.NewReader(raw))
-	var root *element
-	var open []*element
-	for count := 0; ; {
+	r := &reading{}
+	for {
 		token, err := dec.Token()
-		if errors.Is(err, io.EOF) && root != nil && len(open) == 0 {
-			return root, nil
+		if errors.Is(err, io.EOF) && r.root != nil {
+			return r.root, nil
 		}
 		if err != nil {
 			return nil, fmt.Errorf("the answer is not well-formed XML: %w", withoutText(err))
 		}
-		switch t := token.(type) {
-		case xml.Directive:
-			return nil, errors.New("the answer has a DTD, which no message of the protocol has")
-		case xml.StartElement:
-			if count++; count > maxXMLElements || len(open) == maxXMLDepth {
-				return nil, fmt.Errorf("the answer has more than %d elements or is nested deeper than %d", maxXMLElements, maxXMLDepth)
-			}
-			e, err := newElement(t)
-			if err != nil {
-				return nil, err
-			}
-			switch {
-			case len(open) > 0:
-				parent := open[len(open)-1]
-				parent.children = append(parent.children, e)
-			case root != nil:
-				return nil, errors.New("the answer has more than one root element")
-			default:
-				root = e
-			}
-			open = append(open, e)
-		case xml.EndElement:
-			open = open[:len(open)-1]
-		case xml.CharData:
-			if len(open) > 0 {
-				open[len(open)-1].text += string(t)
-			}
+		if err := r.take(token); err != nil {
+			return nil, err
 		}
 	}
+}
+
+func (r *reading) take(token xml.Token) error {
+	switch t := token.(type) {
+	case xml.Directive:
+		return errors.New("the answer has a DTD, which no message of the protocol has")
+	case xml.StartElement:
+		return r.start(t)
+	case xml.EndElement:
+		r.open = r.open[:len(r.open)-1]
+	case xml.CharData:
+		if len(r.open) > 0 {
+			r.open[len(r.open)-1].text += string(t)
+		}
+	}
+	return nil
+}
+
+func (r *reading) start(t xml.StartElement) error {
+	if r.count++; r.count > maxXMLElements || len(r.open) == maxXMLDepth {
+		return fmt.Errorf("the answer has more than %d elements or is nested deeper than %d", maxXMLElements, maxXMLDepth)
+	}
+	e, err := newElement(t)
+	if err != nil {
+		return err
+	}
+	switch {
+	case len(r.open) > 0:
+		parent := r.open[len(r.open)-1]
+		parent.children = append(parent.children, e)
+	case r.root != nil:
+		return errors.New("the answer has more than one root element")
+	default:
+		r.root = e
+	}
+	r.open = append(r.open, e)
+	return nil
 }
 
 // withoutText keeps what was read out of an error: it may be a secret.
