@@ -62,7 +62,7 @@ func newField(t tag) field {
 	return f
 }
 
-// text is what a person sees of a page, cut short.
+// text is what a person reads on a page, without headings and the captions of fields, cut short.
 func text(page string) string {
 	var out strings.Builder
 	hidden := ""
@@ -71,7 +71,7 @@ func text(page string) string {
 			out.WriteString(t.text + " ")
 		}
 		switch {
-		case hidden == "" && (t.name == "script" || t.name == "style" || t.name == "title"):
+		case hidden == "" && silent(t.name):
 			hidden = t.name
 		case t.name == "/"+hidden:
 			hidden = ""
@@ -82,6 +82,14 @@ func text(page string) string {
 		return string(words[:300]) + "…"
 	}
 	return string(words)
+}
+
+func silent(name string) bool {
+	switch name {
+	case "script", "style", "title", "h1", "label", "button":
+		return true
+	}
+	return false
 }
 
 // tags cuts a page into its tags.

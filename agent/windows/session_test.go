@@ -167,7 +167,10 @@ func TestFailures(t *testing.T) {
 		contains(t, err, want)
 		leaks(t, err, "the-value")
 	}
-	// What a server only looks for is no failure.
+	// What a server only looks for is no failure, nor what is there already.
+	id := mailIdentity(t)
+	s.send([]syncml.Command{install(t, d, id)}, []syncml.Command{install(t, d, id)})
+	mustSync(t, d)
 	s.send([]syncml.Command{command(syncml.Get, "./Nowhere/x", "", ""), command(syncml.Delete, pfxRoot+"X", "", "")})
 	mustSync(t, d)
 }

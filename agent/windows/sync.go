@@ -53,13 +53,16 @@ func (r *Report) note(commands, answers []syncml.Command) {
 	}
 }
 
-// noteGroup looks at the commands of a group; the group itself failed if one of them is to blame.
+// noteGroup looks at the commands of a group. If none of them is to blame, the group itself failed; one that found that
+// it was there already does not count, as outside a group.
 func (r *Report) noteGroup(c syncml.Command, statuses map[string]syncml.Command) {
-	before := len(r.Failures)
+	found := false
 	for _, inner := range c.Commands {
-		r.noteOne(inner, statuses[inner.ID])
+		status := statuses[inner.ID]
+		r.noteOne(inner, status)
+		found = found || code(status) >= syncml.StatusBadRequest
 	}
-	if code := code(statuses[c.ID]); code >= syncml.StatusBadRequest && len(r.Failures) == before {
+	if !found && code(statuses[c.ID]) >= syncml.StatusBadRequest {
 		r.Failures = append(r.Failures, failure(c, statuses[c.ID]))
 	}
 }
