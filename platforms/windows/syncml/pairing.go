@@ -2,6 +2,8 @@ package syncml
 
 import (
 	"cmp"
+	"maps"
+	"slices"
 	"strconv"
 )
 
@@ -96,6 +98,15 @@ func (a Answers) Value(cmdID, locURI string) (string, bool) {
 
 // Results are all items that a Get brought; the node's LocURI is in Source, wherever the device put it.
 func (a Answers) Results(cmdID string) []Item { return a.results[cmdID] }
+
+// Refs are the CmdRefs that have a status or results, sorted, without the header's: who knows which CmdIDs it sent finds
+// answers to others by them.
+func (a Answers) Refs() []string {
+	refs := slices.AppendSeq(slices.Collect(maps.Keys(a.outcomes)), maps.Keys(a.results))
+	slices.Sort(refs)
+	refs = slices.Compact(refs)
+	return slices.DeleteFunc(refs, func(ref string) bool { return ref == "0" })
+}
 
 // Strays are the statuses and results that answer another message, or no command, or a command that has its status
 // already. They are for the log: a session that was dropped in the middle leaves some behind.

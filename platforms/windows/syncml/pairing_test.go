@@ -105,6 +105,17 @@ func TestStrays(t *testing.T) {
 	}
 }
 
+func TestRefs(t *testing.T) {
+	m := fromDevice(3, status("1", "2", "0", syncHdr, "200"), status("2", "2", "11", "Get", "200"), results("3", "2", "11", Item{Source: "./a"}),
+		results("4", "2", "7", Item{Source: "./b"}), status("5", "1", "9", "Get", "200"))
+	if got := m.Answers(2).Refs(); !slices.Equal(got, []string{"11", "7"}) {
+		t.Errorf("got %q", got)
+	}
+	if got := (Answers{}).Refs(); len(got) != 0 {
+		t.Errorf("of nothing: %q", got)
+	}
+}
+
 func TestTheFirstStatusCounts(t *testing.T) {
 	first, second := failed(status("1", "2", "3", "Add", "500"), "0x80070056"), status("2", "2", "3", "Add", "200")
 	a := fromDevice(3, first, second).Answers(2)
