@@ -3,6 +3,7 @@ package windowsmdm
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
@@ -24,6 +25,9 @@ const pendingHeader = "Waxseal-Pending"
 
 // maxMessages ends a session that finds no end; a PC with a hundred certificates takes about two hundred.
 const maxMessages = 1000
+
+// maxReplies bounds our statuses, so that they always fit into one message; real PCs want fewer than twenty.
+const maxReplies = 200
 
 // Delivery takes what a PC answered to our last message and gives the commands of the next one, numbered from first; none:
 // the session is over. What they wait for is left in s.State. Idempotent: answers to nothing that we sent change nothing,
@@ -79,11 +83,14 @@ func (e *Endpoint) receive(r *http.Request) (model.Enrolment, *syncml.Message, e
 		return model.Enrolment{}, nil, err
 	}
 	if enr.Platform != profiles.Windows {
-		return enr, nil, &identity.Refusal{Reason: "the certificate is not a PC's; Windows speaks here"}
+		return model.Enrolment{}, nil, &identity.Refusal{Reason: "the certificate is that of enrolment " + enr.ID + ", which is not a PC's; Windows speaks here"}
 	}
 	msg, err := syncml.Decode(body)
 	if err != nil {
 		return enr, nil, &identity.Refusal{Reason: "the message cannot be read: " + err.Error()}
+	}
+	if n := len(replies(msg)); n > maxReplies {
+		return enr, nil, &identity.Refusal{Reason: fmt.Sprintf("the message wants %d statuses; at most %d are given", n, maxReplies)}
 	}
 	return enr, msg, nil
 }
@@ -110,7 +117,7 @@ func (e *Endpoint) converse(ctx context.Context, enr model.Enrolment, msg *syncm
 	said := hear(msg)
 	switch {
 	case enr.State == model.EnrolmentEnded:
-		return e.farewell(ctx, enr, statuses, said)
+		return e.farewell(ctx, enr, msg, statuses, said)
 	case said.unenrolled:
 		err := e.cfg.Identity.CheckOut(ctx, enr)
 		e.cfg.Kick() // certificates may have to be revoked
@@ -118,8 +125,7 @@ func (e *Endpoint) converse(ctx context.Context, enr model.Enrolment, msg *syncm
 	case said.aborted || msg.MsgID > maxMessages:
 		return statuses, 0, nil
 	case !msg.Final:
-		next := syncml.Command{Verb: syncml.Alert, ID: strconv.Itoa(len(statuses) + 1), Data: syncml.AlertNextMessage}
-		return append(statuses, next), 0, nil
+		return e.more(ctx, enr, msg, said, statuses)
 	}
 	enr, err := e.cfg.Identity.Activate(ctx, enr)
 	if err != nil {
@@ -129,50 +135,85 @@ func (e *Endpoint) converse(ctx context.Context, enr model.Enrolment, msg *syncm
 	return append(statuses, commands...), pending, err
 }
 
-// next carries the session on: what it waited for is in the store, since the next message may reach another node.
-func (e *Endpoint) next(ctx context.Context, enr model.Enrolment, msg *syncml.Message, said heard, first int) ([]syncml.Command, int, error) {
-	s, answers, err := e.session(ctx, enr, msg)
+// more asks for the rest of what the PC has begun to say (windows.md section 2.4), and keeps what it said.
+func (e *Endpoint) more(ctx context.Context, enr model.Enrolment, msg *syncml.Message, said heard, statuses []syncml.Command) ([]syncml.Command, int, error) {
+	s, t, err := e.session(ctx, enr, msg, said)
 	if err != nil {
 		return nil, 0, err
 	}
-	if said.login != "" {
-		s.Login = said.login
+	if msg.MsgID == s.Heard+1 || s.Heard == 0 {
+		s.Heard = msg.MsgID
+		if !t.hear(msg) {
+			return statuses, 0, e.keep(ctx, s, turn{}) // too much: the session is over
+		}
 	}
+	next := syncml.Command{Verb: syncml.Alert, ID: strconv.Itoa(len(statuses) + 1), Data: syncml.AlertNextMessage}
+	return append(statuses, next), 0, e.keep(ctx, s, t)
+}
+
+// next carries the session on: what it waited for is in the store, since the next message may reach another node.
+func (e *Endpoint) next(ctx context.Context, enr model.Enrolment, msg *syncml.Message, said heard, first int) ([]syncml.Command, int, error) {
+	s, t, err := e.session(ctx, enr, msg, said)
+	if err != nil {
+		return nil, 0, err
+	}
+	answers := e.answers(ctx, enr, msg, s, t)
 	waited := len(s.State) > 0
+	s.State = t.State
 	commands, pending, err := e.cfg.Delivery.Exchange(ctx, enr, &s, answers, first)
 	if err != nil {
 		return nil, 0, err
 	}
-	s.Heard, s.UpdatedAt = msg.MsgID, e.cfg.Clock()
-	if waited || len(s.State) > 0 { // an idle session leaves nothing behind
-		err = e.cfg.Sessions.SaveSession(ctx, s)
+	t = turn{}
+	if len(commands) > 0 {
+		pending = 0
+		t = turn{Asked: msg.MsgID, First: first, Last: first + count(commands) - 1, State: s.State}
+	}
+	s.Heard = msg.MsgID
+	if waited || len(commands) > 0 { // an idle session leaves nothing behind
+		err = e.keep(ctx, s, t)
 	}
 	return commands, pending, err
 }
 
-// session gives the session of a message, and its answers to our last one. Another SessionID begins anew; a message that
-// came before, or that skips one, answers nothing.
-func (e *Endpoint) session(ctx context.Context, enr model.Enrolment, msg *syncml.Message) (model.Session, syncml.Answers, error) {
+// session gives the session of a message and what it keeps. Another SessionID, or the first message, begins anew.
+func (e *Endpoint) session(ctx context.Context, enr model.Enrolment, msg *syncml.Message, said heard) (model.Session, turn, error) {
 	s, err := e.cfg.Sessions.Session(ctx, enr.ID)
 	if err != nil && !errors.Is(err, model.ErrNotFound) {
-		return s, syncml.Answers{}, err
+		return s, turn{}, err
 	}
 	if s.ID != msg.SessionID || msg.MsgID == 1 {
-		return model.Session{EnrolmentID: enr.ID, ID: msg.SessionID, Version: s.Version}, syncml.Answers{}, nil
+		s = model.Session{EnrolmentID: enr.ID, ID: msg.SessionID, Version: s.Version}
 	}
-	if msg.MsgID != s.Heard+1 {
-		return s, syncml.Answers{}, nil
+	if said.login != "" {
+		s.Login = said.login
 	}
-	answers := msg.Answers(s.Heard)
-	if n := len(answers.Strays()); n > 0 {
-		e.cfg.Refusals.Note(ctx, actor(enr.ID), "mdm.status", enr.ID, "the PC answers commands that were never sent", map[string]string{"answers": strconv.Itoa(n)})
+	return s, readTurn(s.State), nil
+}
+
+func (e *Endpoint) keep(ctx context.Context, s model.Session, t turn) (err error) {
+	if s.State, err = t.encode(); err != nil {
+		return fmt.Errorf("keep what the session waits for: %w", err)
 	}
-	return s, answers, nil
+	s.UpdatedAt = e.cfg.Clock()
+	return e.cfg.Sessions.SaveSession(ctx, s)
+}
+
+// answers are those of a message to our last commands. One that came before, or that skips one, answers nothing.
+func (e *Endpoint) answers(ctx context.Context, enr model.Enrolment, msg *syncml.Message, s model.Session, t turn) syncml.Answers {
+	if t.Asked == 0 || msg.MsgID != s.Heard+1 {
+		return syncml.Answers{}
+	}
+	answers, strangers := t.answers(msg, s.Heard)
+	if strangers > 0 {
+		e.cfg.Refusals.Note(ctx, actor(enr.ID), "mdm.status", enr.ID, "the PC answers commands that were never sent", map[string]string{"answers": strconv.Itoa(strangers)})
+	}
+	return answers
 }
 
 // farewell answers a PC whose enrolment is over. One that was retired or that said goodbye is told to drop it; of one
 // that enrolled anew in between, or changed hands, the old certificate is refused.
-func (e *Endpoint) farewell(ctx context.Context, enr model.Enrolment, statuses []syncml.Command, said heard) ([]syncml.Command, int, error) {
+func (e *Endpoint) farewell(ctx context.Context, enr model.Enrolment, msg *syncml.Message, statuses []syncml.Command, said heard) ([]syncml.Command, int, error) {
 	if said.unenrolled {
 		return statuses, 0, nil
 	}
@@ -186,6 +227,9 @@ func (e *Endpoint) farewell(ctx context.Context, enr model.Enrolment, statuses [
 	if err != nil || device.State != model.DeviceLeft || !meant {
 		return nil, 0, web.Errorf(http.StatusForbidden, "%s", reason)
 	}
+	if msg.MsgID > 1 { // it was told when it began to speak
+		return statuses, 0, nil
+	}
 	commands, _ := syncml.Number(len(statuses)+1, windows.Unenroll(e.cfg.ProviderID))
 	return append(statuses, commands...), 0, nil
 }
@@ -195,9 +239,10 @@ func (e *Endpoint) farewell(ctx context.Context, enr model.Enrolment, statuses [
 func (e *Endpoint) refused(ctx context.Context, enrolmentID string, err error) error {
 	var refusal *identity.Refusal
 	var answer *web.Error
+	var tooLarge *http.MaxBytesError
 	switch {
-	case errors.As(err, &answer):
-		return answer
+	case errors.As(err, &answer), errors.As(err, &tooLarge):
+		return err // as it is
 	case errors.As(err, &refusal):
 		e.cfg.Refusals.Note(ctx, actor(enrolmentID), "mdm.message", enrolmentID, refusal.Reason, nil)
 		status := http.StatusForbidden
