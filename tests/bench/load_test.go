@@ -141,6 +141,7 @@ type recorder struct {
 	next http.RoundTripper
 	mu   sync.Mutex
 	last message
+	all  int // how many there were
 }
 
 // RoundTrip implements http.RoundTripper.
@@ -165,6 +166,7 @@ func (r *recorder) RoundTrip(req *http.Request) (*http.Response, error) {
 	resp.Body = io.NopCloser(bytes.NewReader(answer))
 	r.mu.Lock()
 	r.last = message{method: req.Method, uri: req.URL.RequestURI(), header: req.Header.Clone(), body: body, answer: answer}
+	r.all++
 	r.mu.Unlock()
 	return resp, err
 }

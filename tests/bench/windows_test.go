@@ -28,7 +28,7 @@ const (
 //	bare-signed, bare-tls   the handler that the next two are compared with: it verifies the sender and decodes the message
 //	signed                  idle sessions with MDM-Signature (RSA-2048) on connections that are kept
 //	tls                     idle sessions with a client certificate, each on a connection of its own, as PCs do
-//	deliver                 sessions that install three old keys, rendered before, and read each back: seven messages
+//	deliver                 sessions that install three old keys, rendered before, and read each back: eight messages
 func BenchmarkWindows(b *testing.B) {
 	bin := build(b)
 	for _, engine := range engines() {
@@ -58,6 +58,7 @@ func (h *house) sessions(b *testing.B, messages []message, least usage) {
 // the connector has rendered the documents before.
 func (h *house) deliveries(b *testing.B, pcs []*pc, least usage) {
 	var sum usage
+	messages := 0
 	for range b.N {
 		h.assignHistory(b, false)
 		if err := eachOf(len(pcs), func(i int) error { return pcs[i].settle(b.Context()) }); err != nil {
@@ -69,12 +70,24 @@ func (h *house) deliveries(b *testing.B, pcs []*pc, least usage) {
 			b.Fatal(err)
 		}
 		h.waitForAnswers(b, answered+len(pcs)*oldKeys)
+		messages -= sent(pcs)
 		sum = sum.add(measure(b, h.server.Process.Pid, len(pcs), func() error {
 			return eachOf(len(pcs), func(i int) error { return pcs[i].fetch(b.Context()) })
 		}))
+		messages += sent(pcs)
 	}
 	report(b, "sessions", sum, least)
 	b.ReportMetric(sum.perSecond()*oldKeys, "keys/s")
+	b.ReportMetric(float64(messages)/float64(sum.n), "messages/session")
+}
+
+// sent is how many messages the PCs have sent.
+func sent(pcs []*pc) int {
+	n := 0
+	for _, p := range pcs {
+		n += p.sent.all
+	}
+	return n
 }
 
 // assignHistory assigns the profile of old keys to the PCs' user, or takes it away.
@@ -104,12 +117,12 @@ func (h *house) enrolPC(ctx context.Context) (*pc, error) {
 		return nil, err
 	}
 	n := h.next()
-	sent := &recorder{}
+	last := &recorder{}
 	d, err := windows.Enroll(ctx, windows.Config{State: h.path(fmt.Sprintf("pc-%d", n)), Source: link.URL, Secret: link.Secret,
 		OSVersion: "10.0.22631.3007", Model: "Bench", CA: h.ca, Sign: true,
 		NewKey:    func(int) (*rsa.PrivateKey, error) { return h.keys[n%len(h.keys)], nil },
-		Transport: func(next http.RoundTripper) http.RoundTripper { sent.next = next; return sent }})
-	return &pc{d, sent}, err
+		Transport: func(next http.RoundTripper) http.RoundTripper { last.next = next; return last }})
+	return &pc{d, last}, err
 }
 
 // pcs enrols and settles some.
