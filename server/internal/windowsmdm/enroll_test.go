@@ -69,6 +69,14 @@ func TestDiscoverPicksAWayThatTheDeviceCanGo(t *testing.T) {
 	}
 }
 
+func TestRenewalLongerThanLife(t *testing.T) {
+	r := newRig(t, func(c *windowsmdm.Config) { c.RenewWindow = 1000 * 24 * time.Hour })
+	w := r.post(windowsmdm.PolicyPath, getPolicies(username("alice@example.com", r.secret(t))))
+	if got := value(t, w.Body.Bytes(), "renewalPeriodSeconds"); got != "31535999" {
+		t.Errorf("renewalPeriodSeconds is %q: %s", got, w.Body)
+	}
+}
+
 func TestEnrolOnPremise(t *testing.T) {
 	r := newRig(t, func(c *windowsmdm.Config) { c.CryptoProviders = []string{mde.ProviderTPM, mde.ProviderSoftware} })
 	typed := strings.ReplaceAll(strings.ToLower(r.secret(t)), "-", " ")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"time"
 
 	"github.com/waxseal/waxseal/platforms/windows/mde"
 	"github.com/waxseal/waxseal/profiles"
@@ -34,8 +35,10 @@ func (e *Endpoint) policies(ctx context.Context, req *mde.Request) ([]byte, erro
 	if err != nil {
 		return nil, deadCredential(err)
 	}
+	// Windows takes the period from the provisioning document, where it may be longer than a certificate's life.
+	renewal := min(e.cfg.RenewWindow, e.cfg.Validity-time.Second)
 	return mde.PoliciesResponse(req.MessageID, mde.Policy{MinimalKeyLength: minKeyBits, Validity: e.cfg.Validity,
-		Renewal: e.cfg.RenewWindow, CryptoProviders: e.cfg.CryptoProviders})
+		Renewal: renewal, CryptoProviders: e.cfg.CryptoProviders})
 }
 
 // credential checks what the security header carries.
