@@ -9,6 +9,7 @@ import (
 
 	"github.com/waxseal/waxseal/internal/cms"
 	"github.com/waxseal/waxseal/platforms/windows/mde"
+	"github.com/waxseal/waxseal/profiles"
 	"github.com/waxseal/waxseal/server/internal/model"
 	"github.com/waxseal/waxseal/server/internal/web"
 )
@@ -49,6 +50,8 @@ func (e *Endpoint) signer(ctx context.Context, cert *x509.Certificate) (model.En
 		return enr, refuse(mde.Authentication, "the certificate that signed is bound to no enrolment")
 	case err != nil:
 		return enr, err
+	case enr.Platform != profiles.Windows:
+		return enr, by(enr, refuse(mde.Authorization, "the certificate that signed is not a PC's; only PCs renew here"))
 	case enr.State != model.EnrolmentActive:
 		return enr, by(enr, refuse(mde.Authorization, "the enrolment is not active; the device can be enrolled again with a new enrolment secret"))
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/waxseal/waxseal/internal/cms"
 	"github.com/waxseal/waxseal/internal/testpki"
 	"github.com/waxseal/waxseal/platforms/windows/mde"
+	"github.com/waxseal/waxseal/profiles"
 	"github.com/waxseal/waxseal/server/internal/model"
 	"github.com/waxseal/waxseal/server/internal/windowsmdm"
 )
@@ -120,6 +121,13 @@ func TestRefusedRenewals(t *testing.T) {
 			inner[len(inner)-1] ^= 1
 			return renewal(signedBy(t, r.due(t), inner), usually)
 		}, mde.CertificateRequest, ""},
+		{"no PC", func(t *testing.T, r *rig) string {
+			id := r.due(t)
+			e := r.Enrolment(id.Cert.Subject.CommonName)
+			e.Platform = profiles.IOS
+			r.PutEnrolment(e)
+			return renewal(signedBy(t, id, csr(t, 2)), about())
+		}, mde.Authorization, ""},
 		{"ended", func(t *testing.T, r *rig) string {
 			id := r.due(t)
 			e := r.Enrolment(id.Cert.Subject.CommonName)
