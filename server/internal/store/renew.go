@@ -22,6 +22,10 @@ func (db *DB) Renew(ctx context.Context, c model.Challenge, job model.Job) (stor
 		if stored, err = find(t, challenges(), `WHERE hash = $1`, c.Hash); !isAbsent(err) {
 			return err
 		}
+		// Who asks for another key has given the former request up.
+		if err := t.obsolete(`kind = 'identity' AND state = 'open' AND enrolment_id = $1`, e.ID); err != nil {
+			return err
+		}
 		if c.JobID, err = t.createJob(job); err != nil {
 			return err
 		}
@@ -32,19 +36,33 @@ func (db *DB) Renew(ctx context.Context, c model.Challenge, job model.Job) (stor
 }
 
 // renewed keeps the renewed certificate beside the one that the device still speaks with. An enrolment that has ended in
-// between gets none.
+// between gets none, nor does a request that the device has made anew with another key since: that answer may have
+// arrived already, and the device speaks with no other certificate then.
 func (t *tx) renewed(id *connectorapi.IdentityEffect, ch model.Challenge, now time.Time) error {
 	cert, err := t.storeIdentity(id, ch, now)
 	if err != nil {
 		return err
 	}
-	n, err := t.run(`UPDATE enrolments SET next_certificate = $1, next_cert_sha256 = $2, version = version + 1
-		WHERE id = $3 AND state = 'active'`, cert.DER, cert.SHA256, ch.EnrolmentID)
+	e, err := find(t, enrolments(), `WHERE id = $1`, ch.EnrolmentID)
+	if err != nil && !isAbsent(err) {
+		return err
+	}
+	anew, err := one[int64](t, `SELECT COUNT(*) FROM challenges WHERE enrolment_id = $1 AND link_id = '' AND created_at > $2`, ch.EnrolmentID, ch.CreatedAt)
 	if err != nil {
 		return err
 	}
-	if n == 0 {
-		return t.do(`UPDATE certificates SET status = 'removed', status_at = $1 WHERE sha256 = $2`, now, cert.SHA256)
+	const change = `UPDATE certificates SET status = $1, status_at = $2 WHERE sha256 = $3`
+	if e.State != model.EnrolmentActive || anew > 0 {
+		return t.do(change, model.CertificateRemoved, now, cert.SHA256)
+	}
+	if e.NextCertSHA256 != "" && e.NextCertSHA256 != cert.SHA256 {
+		if err := t.do(change, model.CertificateSuperseded, now, e.NextCertSHA256); err != nil {
+			return err
+		}
+	}
+	if err := t.do(`UPDATE enrolments SET next_certificate = $1, next_cert_sha256 = $2, version = version + 1 WHERE id = $3`,
+		cert.DER, cert.SHA256, e.ID); err != nil {
+		return err
 	}
 	return t.do(`UPDATE challenges SET certificate = $1, chain = $2 WHERE hash = $3`, cert.DER, id.Chain, ch.Hash)
 }

@@ -19,6 +19,7 @@ func windowsClasses() []class {
 		{"a PC is known by its hardware, an enrolment by its DeviceID", reenrolledPC},
 		{"a renewed certificate is good beside the old one until it is used", renews},
 		{"a renewal that is asked for again gives the same", renewsAgain},
+		{"a renewal that was asked for anew since gives nothing", renewsAnew},
 		{"a renewal of an enrolment that ended gives nothing", renewsTooLate},
 		{"one session for each enrolment, the latest version wins", keepsSession},
 	}
@@ -114,6 +115,31 @@ func renewsAgain(_ *testing.T, f *fixture) {
 	equal(f, "the latest counts", get(f.EnrolmentByCertificate(f.ctx, latest.SHA256))(f).ID, e.ID)
 	_, err := f.EnrolmentByCertificate(f.ctx, cert.SHA256)
 	f.is(err, model.ErrNotFound)
+	equal(f, "the one before", f.certificateOf(model.Enrolment{CertSHA256: cert.SHA256}).Status, model.CertificateSuperseded)
+}
+
+// renewsAnew: the PC waited in vain, makes another key, and has its answer; then comes the one to the first request.
+func renewsAnew(_ *testing.T, f *fixture) {
+	u, c := f.user("a@x.example"), f.connector("m1")
+	e := f.enrolPC(u, c, "DEVICE", "HARDWARE")
+	first := get(f.asks(e, "key"))(f)
+	slow := f.claim(c)
+	f.now = f.now.Add(time.Second)
+	latest := f.answers(c, get(f.asks(e, "another key"))(f))
+	done := f.completion(slow)
+	late := f.certificate(f.sha())
+	done.Identity = &connectorapi.IdentityEffect{EnrolmentID: e.ID, Certificate: late}
+	f.ok(f.Complete(f.ctx, done))
+	equal(f, "bound", f.snapshot(e.ID).Enrolment.NextCertSHA256, latest.SHA256)
+	_, err := f.EnrolmentByCertificate(f.ctx, late.SHA256)
+	f.is(err, model.ErrNotFound)
+	equal(f, "the answer to the first", len(get(f.ChallengeByHash(f.ctx, first.Hash))(f).Certificate), 0)
+
+	f.now = f.now.Add(time.Second)
+	get(f.asks(e, "third key"))(f)
+	f.now = f.now.Add(time.Second)
+	get(f.asks(e, "fourth key"))(f)
+	equal(f, "requests that a connector still works on", len(f.claimIDs(c, 10)), 1)
 }
 
 func renewsTooLate(_ *testing.T, f *fixture) {
