@@ -20,6 +20,7 @@ func (e *Email) check(r *report) {
 	if e.SMIME != nil {
 		e.SMIME.check(r)
 	}
+	e.Android.check(r)
 }
 
 // checkAccount checks the servers: exactly one of Exchange, IMAP and POP, and SMTP beside the latter two.

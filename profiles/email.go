@@ -11,6 +11,8 @@ type Email struct {
 	POP           *MailServer   `json:"pop,omitempty"`
 	SMTP          *MailServer   `json:"smtp,omitempty"`
 	SMIME         *SMIME        `json:"smime,omitempty"`
+	// Android says which mail apps get keys and settings there; nil means Outlook.
+	Android *EmailOnAndroid `json:"android,omitempty"`
 	// Options of the account, each false by default.
 	BlockMovingMessages      bool `json:"blockMovingMessages,omitempty"`      // PreventMove
 	BlockThirdPartyApps      bool `json:"blockThirdPartyApps,omitempty"`      // PreventAppSheet
