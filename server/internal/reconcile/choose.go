@@ -60,11 +60,24 @@ func (w *work) chooseLeftover() *Action {
 		if d == nil || len(d.Leftovers) == 0 || d.Status != model.DocumentVerified || w.outOfReach(d) || w.now.Before(d.RetryAt) {
 			continue
 		}
+		if w.expected(d.Leftovers[0]) {
+			continue
+		}
 		if a := w.remove(d); a != nil {
 			return a
 		}
 	}
 	return nil
+}
+
+// expected tells whether a document is wanted under the identifier: what is there will be its own.
+func (w *work) expected(identifier string) bool {
+	for id := range w.wanted {
+		if d := w.docs[id]; d != nil && d.Document.Identifier == identifier {
+			return true
+		}
+	}
+	return false
 }
 
 func (w *work) chooseInstall() *Action {

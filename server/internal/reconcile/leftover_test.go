@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/waxseal/waxseal/platforms"
+	"github.com/waxseal/waxseal/profiles"
 	"github.com/waxseal/waxseal/server/internal/model"
 	"github.com/waxseal/waxseal/server/internal/reconcile"
 )
@@ -132,5 +133,36 @@ func TestAnotherDocumentMayTakeTheNameOver(t *testing.T) {
 	}
 	if n := len(w.sent); n > 12 {
 		t.Errorf("it took %d commands: %v", n, w.sent)
+	}
+}
+
+// TestDocumentsMayChangePlaces: what one leaves behind is what another one is now, so nothing is removed.
+func TestDocumentsMayChangePlaces(t *testing.T) {
+	w := newWorld(t)
+	w.s.Imported, w.s.Objects = nil, w.s.Objects[1:]
+	w.importKey("k1", w.now.Add(-400*week))
+	w.importKey("k2", w.now.Add(-week))
+	names := []string{"first", "second"}
+	w.edit = func([]platforms.Document) []platforms.Document {
+		var docs []platforms.Document
+		for i, c := range w.s.Imported {
+			docs = append(docs, platforms.Document{ID: names[i], Identifier: "node/" + c.SHA256, Proof: c.SHA256, Revision: c.SHA256,
+				Credentials: []profiles.Certificate{c.Certificate}})
+		}
+		return docs
+	}
+	w.settle()
+	names[0], names[1], w.s.Enrolment.Dirty, w.s.Generation = "second", "first", true, 2
+	w.sent = nil
+	w.settle()
+	for _, s := range w.sent {
+		if strings.HasPrefix(s, "remove") {
+			t.Errorf("sent: %v", w.sent)
+		}
+	}
+	for id, identifier := range map[string]string{"first": "node/k2", "second": "node/k1"} {
+		if d := w.doc(id); d.InstalledIdentifier != identifier || d.Status != model.DocumentVerified || len(d.Leftovers) > 0 {
+			t.Errorf("%+v", d)
+		}
 	}
 }

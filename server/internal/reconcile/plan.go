@@ -129,10 +129,11 @@ func (w *work) want(doc platforms.Document) {
 
 // match marks what is on the device, or may be, and is not wanted any more.
 func (w *work) match() {
+	w.handOver()
 	for _, id := range w.leftovers() {
 		d := w.docs[id]
 		switch {
-		case d.Status == model.DocumentRemoved || d.Status == model.DocumentRemoving:
+		case d.Status == model.DocumentRemoved || (d.Status == model.DocumentRemoving && !w.heldByOther(d)):
 			w.order = append(w.order, id)
 		case d.InstalledRevision == "" && len(d.Leftovers) == 0 && !w.underway(id):
 			w.forget(d)
@@ -145,6 +146,17 @@ func (w *work) match() {
 				d.Reason = platforms.ReasonRetired
 			}
 			dropPayload(d)
+		}
+	}
+}
+
+// handOver forgets what is left over of a document and belongs to another one by now.
+func (w *work) handOver() {
+	for _, d := range w.docs {
+		for _, l := range d.Leftovers {
+			if w.heldBeside(d, l) {
+				dropLeftover(d, l)
+			}
 		}
 	}
 }

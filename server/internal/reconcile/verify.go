@@ -43,10 +43,12 @@ func (w *work) verifyRemoved(d *model.DocumentState) {
 }
 
 // heldByOther tells whether another document that is wanted is on the device under the same identifier.
-func (w *work) heldByOther(d *model.DocumentState) bool {
+func (w *work) heldByOther(d *model.DocumentState) bool { return w.heldBeside(d, d.Identifier()) }
+
+func (w *work) heldBeside(d *model.DocumentState, identifier string) bool {
 	for id, other := range w.docs {
 		if other != d && id != d.Document.ID && other.InstalledRevision != "" && other.Status != model.DocumentRemoved &&
-			other.Status != model.DocumentRemoving && other.InstalledIdentifier != "" && other.InstalledIdentifier == d.Identifier() {
+			other.Status != model.DocumentRemoving && other.InstalledIdentifier != "" && other.InstalledIdentifier == identifier {
 			return true
 		}
 	}
