@@ -22,6 +22,9 @@ const (
 // errEnd ends a session without a fault: the PC has left, or chaos cut the line.
 var errEnd = errors.New("end of the session")
 
+// errNoSCEP ends a request that a server made by the SCEP nodes.
+var errNoSCEP = errors.New("SCEP on a PC is not simulated")
+
 // session is an OMA DM session (windows.md section 2).
 type session struct {
 	device  *Device
@@ -148,6 +151,10 @@ func (s *session) carryOut(in *syncml.Message, commands []syncml.Command, r *Rep
 	ref := strconv.Itoa(in.MsgID)
 	answers, did := d.state.PC.Execute(ref, commands)
 	r.note(commands, answers)
+	for _, id := range did.SCEP {
+		d.cfg.Log.Warn("a certificate by SCEP was asked for, which a simulated PC does not fetch", "node", id)
+		d.state.PC.SCEPDone(id, nil, nil, errNoSCEP)
+	}
 	s.effects.unenroll = s.effects.unenroll || did.Unenroll
 	s.effects.wipe = s.effects.wipe || did.Wipe
 	s.effects.renew = s.effects.renew || did.Renew
