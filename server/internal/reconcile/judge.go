@@ -144,7 +144,7 @@ func keepsFailing(w *work, d *model.DocumentState) bool {
 		return false
 	}
 	d.Status = model.DocumentFailed
-	if d.Reason != platforms.ReasonRenderFailed {
+	if d.Reason != platforms.ReasonRenderFailed && d.Reason != platforms.ReasonVanished {
 		d.Reason = platforms.ReasonDeviceRefused
 	}
 	return true

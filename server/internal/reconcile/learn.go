@@ -92,7 +92,7 @@ func (w *work) installed(c *model.Command) {
 	d.Status, d.Reason, d.Detail = model.DocumentInstalled, platforms.ReasonInstalled, ""
 	d.InstalledRevision, d.InstalledProof, d.InstalledCredentials = d.SentRevision, d.SentProof, d.SentCredentials
 	replaced(d)
-	d.InstalledAt, d.Attempts, d.RetryAt = w.now, 0, time.Time{}
+	d.InstalledAt = w.now // the attempts count on until the inventory shows it
 	dropPayload(d)
 	w.audit("document.installed", d.Document.ID, "ok", map[string]string{"revision": d.InstalledRevision})
 }

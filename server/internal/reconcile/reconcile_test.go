@@ -328,3 +328,27 @@ func TestAProfileEditThatChangesNothingInTheCertificateIssuesNothing(t *testing.
 		t.Errorf("another subject needs another certificate, %d issued", len(w.s.Issued))
 	}
 }
+
+// TestWhatNeverShowsIsNotSentAgainAtOnce: the device says that it installed it, and its list says otherwise, each time.
+func TestWhatNeverShowsIsNotSentAgainAtOnce(t *testing.T) {
+	w := newWorld(t)
+	w.edit = func(docs []platforms.Document) []platforms.Document {
+		delete(w.docs, "io.waxseal.trust")
+		return docs
+	}
+	for range 10 {
+		w.settle()
+		w.now = w.now.Add(7 * time.Hour)
+		w.s.ConnectorSeen = w.now
+	}
+	installs := 0
+	for _, s := range w.sent {
+		if s == "install trust" {
+			installs++
+		}
+	}
+	if installs != 3 {
+		t.Errorf("sent %d times; the bound is 3", installs)
+	}
+	w.want("trust", model.DocumentFailed, platforms.ReasonVanished)
+}

@@ -1,6 +1,8 @@
 package reconcile
 
 import (
+	"time"
+
 	"github.com/waxseal/waxseal/platforms"
 	"github.com/waxseal/waxseal/server/internal/model"
 )
@@ -81,6 +83,10 @@ func (w *work) forget(d *model.DocumentState) {
 
 func (w *work) verifyInstalled(d *model.DocumentState) {
 	if w.inventory.Profiles[d.Identifier()] != d.InstalledProof {
+		if d.Status == model.DocumentInstalled { // it never showed: sent again and again at once, it would keep both busy
+			d.Attempts++
+			d.RetryAt = w.now.Add(backOff(d.Attempts))
+		}
 		d.Status, d.Reason = model.DocumentWaiting, platforms.ReasonVanished
 		d.Detail = "the device's profile list no longer shows it"
 		forgetInstalled(d)
@@ -96,6 +102,7 @@ func (w *work) verifyInstalled(d *model.DocumentState) {
 	}
 	if d.Status == model.DocumentInstalled {
 		d.Status, d.Reason, d.Detail = model.DocumentVerified, platforms.ReasonVerified, ""
+		d.Attempts, d.RetryAt = 0, time.Time{}
 		w.audit("document.verified", d.Document.ID, "ok", map[string]string{"revision": d.InstalledRevision})
 	}
 }
