@@ -22,9 +22,14 @@ type decoded struct {
 }
 
 // decodings reads data in every way that hides bytes: base64 of both alphabets at each of its four positions, hex at both,
-// whatever white space, line ends or escapes of JSON, XML and URLs stand between the characters; and gzip.
+// whatever white space, line ends or escapes of JSON, XML and URLs stand between the characters; UTF-16 of both orders; gzip.
 func decodings(data []byte) []decoded {
 	var out []decoded
+	for order := range 2 {
+		if narrow := fromUTF16(data, order); len(narrow) > 0 {
+			out = append(out, decoded{"UTF-16", narrow})
+		}
+	}
 	text := unescape(data)
 	for _, run := range runs(text, isBase64, isSpace, shortestBase64) {
 		for shift := range 4 {
@@ -106,6 +111,29 @@ func fromHex(run []byte) []byte {
 	n, _ := hex.Decode(out, run)
 	return out[:n]
 }
+
+// fromUTF16 gives the runs of ASCII whose other byte of two is zero: the second (order 0, as Windows writes) or the first.
+func fromUTF16(data []byte, order int) []byte {
+	var out, run []byte
+	for i := 0; i <= len(data); {
+		if i+1 < len(data) && data[i+1-order] == 0 && isText(data[i+order]) {
+			run = append(run, data[i+order])
+			i += 2
+			continue
+		}
+		if len(run) >= shortestBase64 {
+			out = append(append(out, run...), '\n')
+		}
+		if len(run) > 0 {
+			run = run[:0]
+			continue
+		}
+		i++
+	}
+	return out
+}
+
+func isText(c byte) bool { return c >= ' ' && c <= '~' || isSpace(c) }
 
 func gunzip(data []byte) ([]byte, error) {
 	r, err := gzip.NewReader(bytes.NewReader(data))

@@ -93,6 +93,8 @@ type house struct {
 	proxy  *recorder
 	client *api.Client // speaks to the server directly
 	pin    string      // fingerprint of the escrow root
+	// oneTime are enrolment secrets and sign-in tokens, by name.
+	oneTime map[string]string
 }
 
 func newHouse(t *testing.T) *house {
@@ -100,7 +102,7 @@ func newHouse(t *testing.T) *house {
 	if testing.Short() {
 		t.Skip("starts the real programs")
 	}
-	h := &house{t: t, dir: t.TempDir(), bin: programs(t)}
+	h := &house{t: t, dir: t.TempDir(), bin: programs(t), oneTime: map[string]string{}}
 	for _, dir := range []string{"logs", "inputs", "admin"} {
 		if err := os.Mkdir(h.path(dir), 0o700); err != nil {
 			t.Fatal(err)
@@ -263,7 +265,7 @@ func (h *house) startServer() {
 		return ok && strings.HasPrefix(push, "https://")
 	})
 	h.start("server", "waxseal-server", "--data", h.path("server"), "--listen", "127.0.0.1:0", "--public-url", h.proxy.URL,
-		"--organization", "Example Corp", "--apns-url", push, "--apns-cert", h.path("apns", "push.pem"), "--apns-key", h.path("apns", "push.key"), "--apns-ca", h.path("apns", "ca.pem"))
+		"--organization", "Example Corp", "--windows-message-signing", "--apns-url", push, "--apns-cert", h.path("apns", "push.pem"), "--apns-key", h.path("apns", "push.key"), "--apns-ca", h.path("apns", "ca.pem"))
 	var bound string
 	h.wait("the start of the server", func() bool {
 		raw, err := os.ReadFile(h.path("server", "address"))

@@ -8,7 +8,6 @@ import (
 	"slices"
 
 	"github.com/waxseal/waxseal/internal/cms"
-	"github.com/waxseal/waxseal/internal/pfx"
 )
 
 // maxDepth is how deep encodings lie in each other: JSON in base64 in a property list in base64 is three.
@@ -26,7 +25,17 @@ type scanner struct {
 	index     *index
 	passwords []string // beside the empty one
 	openers   []opener
-	opened    map[string]int // envelopes opened, by opener
+	opened    map[string]int      // envelopes opened, by opener
+	contents  map[string][]string // what was in them
+	// sealed are passwords that PCs alone know; a PKCS#12 under one of them may be where carries says yes. carried counts them.
+	sealed  []string
+	carries func(place string) bool
+	carried int
+	tried   map[string]bool // passwords on PKCS#12 files
+	around  [][]byte        // what is being looked at, the outermost first
+	// travels says where a secret may be on its way, by its name; seen counts it there.
+	travels map[string]func(place string) bool
+	seen    map[string]int
 	// allowed are private keys by place: a file of the server's own and what it may hold.
 	allowed  map[string]string // place: the SHA-256 name of the public key
 	findings []finding
@@ -40,7 +49,8 @@ type finding struct{ place, form, what string }
 func (f finding) String() string { return fmt.Sprintf("%s: %s (read as %s)", f.place, f.what, f.form) }
 
 func newScanner(secrets []secret, passwords []string, openers ...opener) *scanner {
-	return &scanner{index: newIndex(secrets), passwords: passwords, openers: openers, opened: map[string]int{}, allowed: map[string]string{}}
+	return &scanner{index: newIndex(secrets), passwords: passwords, openers: openers, opened: map[string]int{}, contents: map[string][]string{},
+		tried: map[string]bool{}, seen: map[string]int{}, allowed: map[string]string{}}
 }
 
 // scan searches one file, one field of one row, or one body.
@@ -51,12 +61,18 @@ func (s *scanner) scan(place string, data []byte) {
 }
 
 func (s *scanner) look(place, form string, data []byte, depth int) {
+	s.around = append(s.around, data)
+	defer func() { s.around = s.around[:len(s.around)-1] }()
 	for _, name := range s.index.find(data) {
+		if may := s.travels[name]; may != nil && may(place) {
+			s.seen[name]++
+			continue
+		}
 		s.find(place, form, name)
 	}
 	s.lookForKeys(place, form, data)
 	for _, file := range pkcs12Files(data) {
-		s.find(place, form, s.tryPKCS12(file))
+		s.judgePKCS12(place, form, file)
 	}
 	if depth == maxDepth {
 		return
@@ -82,16 +98,6 @@ func (s *scanner) lookForKeys(place, form string, data []byte) {
 	}
 }
 
-// tryPKCS12 says how bad it is. One that opens is worse; but none belongs on the server at all.
-func (s *scanner) tryPKCS12(file []byte) string {
-	for _, password := range append([]string{""}, s.passwords...) {
-		if _, err := pfx.Decode(file, password); err == nil {
-			return fmt.Sprintf("PKCS#12 of %d bytes that a known password opens", len(file))
-		}
-	}
-	return fmt.Sprintf("PKCS#12 of %d bytes", len(file))
-}
-
 func (s *scanner) openEnvelope(place, form string, message []byte, depth int) {
 	for _, o := range s.openers {
 		content, err := cms.Decrypt(message, o.cert, o.key)
@@ -99,6 +105,7 @@ func (s *scanner) openEnvelope(place, form string, message []byte, depth int) {
 			continue
 		}
 		s.opened[o.name]++
+		s.contents[o.name] = append(s.contents[o.name], string(content))
 		s.look(place, form+", opened with "+o.name, content, depth+1)
 	}
 }

@@ -70,17 +70,18 @@ func otherExponent(k *rsa.PrivateKey) *big.Int {
 	return new(big.Int).ModInverse(big.NewInt(int64(k.E)), phi)
 }
 
-// passwordSecrets are the forms of a password: as typed, and as PKCS#12 feeds it into its key derivation. Shorter ones would
+// passwordSecrets are the forms of a password: as typed, as PKCS#12 feeds it into its key derivation, and as Windows keeps text. Shorter ones would
 // be found by chance; files that they open are found by opening them.
 func passwordSecrets(name, password string) []secret {
 	if len(password) < 6 {
 		return nil
 	}
-	var wide []byte
+	var wide, windows []byte
 	for _, unit := range utf16.Encode([]rune(password)) {
 		wide = binary.BigEndian.AppendUint16(wide, unit)
+		windows = binary.LittleEndian.AppendUint16(windows, unit)
 	}
-	return []secret{{name + ": password", []byte(password)}, {name + ": password in UTF-16", wide}}
+	return []secret{{name + ": password", []byte(password)}, {name + ": password in UTF-16", wide}, {name + ": password in UTF-16 of Windows", windows}}
 }
 
 // readKey reads a PKCS#8 PEM file, as a keyring without passphrase, a simulated device and the server have them.

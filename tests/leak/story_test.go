@@ -48,20 +48,39 @@ func TestNoKeyLeavesItsPlace(t *testing.T) {
 	h.importAll()
 	h.enrol("iphone", "18.1", "iPhone16,1")
 	h.enrol("ipad", "16.7", "iPad13,1")
+	shot := h.watchSession()
+	h.enrolPC("pc", "10.0.22631.3007", "OnPremise")
+	h.proxy.setAlter(nil)
+	h.enrolPC("old-pc", "10.0.14393.0", "Federated")
 	if _, stderr, code := h.importPFX("alice-next", "alice@corp.test"); code != 0 {
 		t.Fatal(stderr)
 	}
-	h.sync("iphone")
-	h.sync("ipad")
+	for _, device := range slices.Concat(phones, pcs) {
+		h.sync(device)
+	}
 
-	secrets, passwords := h.secrets()
-	devices := h.deviceKeys(&secrets)
+	hidden := h.secrets()
+	devices := h.deviceKeys(&hidden)
 	h.checkTraffic()
-	h.provesItself(secrets, devices)
-	h.search("while keys are on devices", secrets, passwords, "documents")
+	h.provesItself(&hidden, devices)
+	h.search("while keys are on devices", hidden, shot, "documents")
 
 	h.leave()
-	h.search("after everybody left", secrets, passwords)
+	h.search("after everybody left", hidden, nil)
+}
+
+// hidden is what must be nowhere on the server's side.
+type hidden struct {
+	secrets   []secret
+	passwords []string // of the files that were imported
+	sealed    []string // of the files that were delivered to PCs, which they alone know
+	travels   map[string]func(place string) bool
+}
+
+func (x hidden) scanner(openers ...opener) *scanner {
+	s := newScanner(x.secrets, x.passwords, openers...)
+	s.sealed, s.carries, s.travels = x.sealed, carriesPKCS12, x.travels
+	return s
 }
 
 // describe applies the profiles of the story, and a Custom one.
@@ -90,13 +109,22 @@ func (h *house) importAll() {
 func (h *house) leave() {
 	h.t.Helper()
 	devices, err := api.All(h.t.Context(), h.client.Devices)
-	if err != nil || len(devices) != 2 {
+	if err != nil || len(devices) != len(phones)+len(pcs) {
 		h.t.Fatalf("%d devices, %v", len(devices), err)
 	}
+	wiped := 0
 	for _, d := range devices {
-		h.mustWaxctl("device", "retire", d.ID)
+		verb := "retire"
+		if strings.HasPrefix(d.OSVersion, "10.0.14393") {
+			verb = "wipe"
+			wiped++
+		}
+		h.mustWaxctl("device", verb, d.ID)
 	}
-	for _, device := range []string{"iphone", "ipad"} {
+	if wiped != 1 {
+		h.t.Errorf("%d devices were wiped, want the second PC", wiped)
+	}
+	for _, device := range slices.Concat(phones, pcs) {
 		h.sync(device)
 		if out := h.must("waxseal-agent", "keychain", "list", "--json", "--state", h.path(device)); out != "" {
 			h.t.Errorf("%s left and still holds: %s", device, out)
@@ -105,27 +133,29 @@ func (h *house) leave() {
 }
 
 // secrets are the keys of users, of the CAs and of the escrow, and the passwords of the files.
-func (h *house) secrets() (secrets []secret, passwords []string) {
+func (h *house) secrets() (x hidden) {
 	h.t.Helper()
+	h.signInTokens()
+	x.secrets, x.travels = h.oneTimeSecrets()
 	for _, name := range slices.Concat(imports, []string{"alice-next"}, refused) {
 		of, password := pfxSecrets(h.t, name)
-		secrets, passwords = append(secrets, of...), append(passwords, password)
+		x.secrets, x.passwords = append(x.secrets, of...), append(x.passwords, password)
 	}
 	for _, name := range []string{"device-ca", "softca", "escrow-root"} {
-		secrets = append(secrets, keySecrets(h.t, name, readKey(h.t, h.path("connector", name+".key")))...)
+		x.secrets = append(x.secrets, keySecrets(h.t, name, readKey(h.t, h.path("connector", name+".key")))...)
 	}
 	for _, file := range []string{"connector/escrow.key", "connector-2/escrow.key", "recovery.key"} {
-		secrets = append(secrets, escrowSecret(h.t, file, h.path(file)))
+		x.secrets = append(x.secrets, escrowSecret(h.t, file, h.path(file)))
 	}
-	return secrets, passwords
+	return x
 }
 
 // deviceKeys adds what the devices hold: the issued keys, and those that a device made for itself. It returns the devices'
 // own identities.
-func (h *house) deviceKeys(secrets *[]secret) (identities []opener) {
+func (h *house) deviceKeys(x *hidden) (identities []opener) {
 	h.t.Helper()
 	issued := 0
-	for _, device := range []string{"iphone", "ipad"} {
+	for _, device := range slices.Concat(phones, pcs) {
 		out := h.path("export-" + device)
 		h.must("waxseal-agent", "keychain", "export", "--state", h.path(device), "--out", out)
 		files, err := filepath.Glob(filepath.Join(out, "*.key"))
@@ -135,7 +165,7 @@ func (h *house) deviceKeys(secrets *[]secret) (identities []opener) {
 		for _, file := range files {
 			cert := readCertificate(h.t, strings.TrimSuffix(file, ".key")+".pem")
 			key := readKey(h.t, file)
-			*secrets = append(*secrets, keySecrets(h.t, device+" "+cert.Subject.String(), key)...)
+			x.secrets = append(x.secrets, keySecrets(h.t, device+" "+cert.Subject.String(), key)...)
 			switch issuer := cert.Issuer.CommonName; {
 			case strings.HasPrefix(issuer, "Waxseal Device CA"):
 				identities = append(identities, opener{device, cert, key})
@@ -144,8 +174,8 @@ func (h *house) deviceKeys(secrets *[]secret) (identities []opener) {
 			}
 		}
 	}
-	if len(identities) != 2 || issued != 2 {
-		h.t.Fatalf("the devices have %d identities of their own and %d issued ones, want 2 and 2", len(identities), issued)
+	if n := len(phones) + len(pcs); len(identities) != n || issued != n {
+		h.t.Fatalf("the devices have %d identities of their own and %d issued ones, want %d of each", len(identities), issued, n)
 	}
 	return identities
 }
@@ -179,7 +209,11 @@ func (h *house) checkTraffic() {
 		{"key sets handed out", "GET", "/api/v1/key-set", "answer 200", "", len(imports)},
 		{"enrolment requests", "POST", "/scep", "request", "", 2},
 		{"profiles to devices", "PUT", "/mdm/apple/command", "answer 200", "InstallProfile", 2 * 4},
-		{"jobs to connectors", "POST", "/connector/", "answer 200", `"render"`, 2},
+		{"jobs to connectors", "POST", "/connector/", "answer 200", `"render"`, 4},
+		{"enrolment requests of PCs", "POST", enrolment + "Enrollment.svc", "request", "BinarySecurityToken", 2},
+		{"provisioning documents", "POST", enrolment + "Enrollment.svc", "answer 200", "BinarySecurityToken", 2},
+		{"sign-in pages", "POST", enrolment + "Auth", "answer 200", "wresult", 1},
+		{"keys to PCs", "POST", management, "answer 200", "/PFXCertBlob", len(pcs) * delivered},
 		{"results of connectors", "POST", "/connector/", "request", "", 10},
 	} {
 		if n := count(records, want.method, want.path, want.direction, want.contains); n < want.least {
@@ -190,32 +224,38 @@ func (h *house) checkTraffic() {
 
 // provesItself runs the search where keys are: in the devices' keychains, and in the traffic with the devices' own keys in
 // hand. It must find every key in the first and the deliveries in the second, or it would find nothing anywhere.
-func (h *house) provesItself(secrets []secret, devices []opener) {
+//
+// What it opens for the PCs are the passwords of their PKCS#12 files, which are secrets from then on.
+func (h *house) provesItself(x *hidden, devices []opener) {
 	h.t.Helper()
-	s := newScanner(secrets, nil)
-	for _, device := range []string{"iphone", "ipad"} {
+	s := newScanner(x.secrets, nil)
+	for _, device := range slices.Concat(phones, pcs) {
 		s.scanFolder(h.t, "keychain of the "+device, h.path("export-"+device))
 	}
-	for _, name := range []string{"alice-2016: ", "alice-nss: ", "alice-ec: scalar", "iphone CN=", "ipad CN="} {
+	for _, name := range []string{"alice-2016: ", "alice-nss: ", "alice-ec: scalar", "iphone CN=", "ipad CN=", "pc CN=", "old-pc CN="} {
 		if !names(s.findings, name) {
 			h.t.Errorf("the search does not find %s in the keychains", name)
 		}
 	}
-	s = newScanner(secrets, nil, devices...)
+	s = newScanner(x.secrets, nil, devices...)
 	for _, r := range h.proxy.taken(h.t) {
 		s.scan(r.String(), r.body)
 	}
 	if !names(s.findings, "PKCS#12") || s.opened["iphone"] < 2 || s.opened["ipad"] < 2 {
 		h.t.Errorf("the recorded deliveries do not open with the devices' own keys: opened %v, found %v", s.opened, s.findings)
 	}
+	x.sealed = h.deliveries(s)
+	for i, password := range x.sealed {
+		x.secrets = append(x.secrets, passwordSecrets(fmt.Sprintf("delivery %d", i+1), password)...)
+	}
 }
 
 // search looks everywhere on the server's side: its folder, its database (tables are those that must have rows now, beside
 // the ones that always do), all logs, all traffic.
-func (h *house) search(when string, secrets []secret, passwords []string, tables ...string) {
+func (h *house) search(when string, x hidden, shot *snapshot, tables ...string) {
 	h.t.Helper()
 	records := h.proxy.taken(h.t)
-	s := newScanner(secrets, passwords, h.serverOpeners(records)...)
+	s := x.scanner(h.serverOpeners(records)...)
 	for _, name := range serverKeys {
 		s.allowed["data folder/"+name] = publicName(readKey(h.t, h.path("server", name)))
 		if info, err := os.Stat(h.path("server", name)); err != nil || info.Mode().Perm() != 0o600 {
@@ -228,6 +268,9 @@ func (h *house) search(when string, secrets []secret, passwords []string, tables
 		if rows[table] == 0 {
 			h.t.Errorf("table %s has no row: nothing was searched there", table)
 		}
+	}
+	if shot != nil {
+		h.searchSession(shot, s)
 	}
 	s.scanFolder(h.t, "logs", h.path("logs"))
 	s.scanFolder(h.t, "pushes", h.path("apns"), "ca.key", "push.key")
@@ -248,6 +291,14 @@ func (h *house) report(when string, s *scanner) {
 	}
 	if s.opened["ra-key.pem"] < 2 {
 		h.t.Errorf("%s: the server's RA key opened %d messages; the two devices' SCEP requests were to it", when, s.opened["ra-key.pem"])
+	}
+	if least := len(pcs) * delivered * 2; s.carried < least {
+		h.t.Errorf("%s: %d PKCS#12 files were seen on their way to PCs, want at least %d", when, s.carried, least)
+	}
+	for name := range s.travels {
+		if s.seen[name] == 0 {
+			h.t.Errorf("%s: the %s was not seen where it has to pass, so that it was not looked for rightly", when, name)
+		}
 	}
 	h.t.Logf("%s: searched %d places with %d bytes for %d secrets; the server's keys open %v", when, s.places, s.bytes, len(s.index.secrets)+len(s.index.short), s.opened)
 }
