@@ -3,6 +3,7 @@ package delivery
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -133,7 +134,7 @@ func (f *flight) answered(answers syncml.Answers) bool {
 // askedAgain is the reading back of an install that the device did not answer: it is safe to repeat, and the install itself
 // need not be. Everything else is offered again by reconcile.
 func (f *flight) askedAgain() *flight {
-	if f == nil || !f.Reading {
+	if f == nil || !f.Reading || len(f.Checks) == 0 {
 		return nil
 	}
 	return f.readingBack()
@@ -156,13 +157,18 @@ func (f *flight) read(answers syncml.Answers) reading {
 		status, _ := answers.Status(c.ID)
 		v, ok := answers.Value(c.ID, c.LocURI)
 		switch {
-		case status.Code == syncml.StatusOK && ok:
+		case status.Code == syncml.StatusOK && ok && whole(answers, c.ID):
 			r.values[c.LocURI] = v
-		case status.Code != syncml.StatusOK && status.Code != syncml.StatusNotFound:
+		case status.Code != syncml.StatusNotFound:
 			r.unread = append(r.unread, c.LocURI)
 		}
 	}
 	return r
+}
+
+// whole tells whether no piece of a value is missing: half a list would look as if the other half was gone.
+func whole(answers syncml.Answers, cmdID string) bool {
+	return !slices.ContainsFunc(answers.Results(cmdID), func(i syncml.Item) bool { return i.MoreData })
 }
 
 // landedList is what a certificate list can be read from: the device has just answered the document list, whose Gets are
