@@ -70,7 +70,6 @@ func (d *Windows) step(ctx context.Context, enr model.Enrolment, report reconcil
 			if report, err = d.inventory(ctx, enr, act, *lists); err != nil {
 				return nil, 0, err
 			}
-			report.UserAbsent = away
 			continue
 		}
 		f, err := d.takeOff(ctx, enr, act)
