@@ -60,7 +60,7 @@ func settings(t *testing.T, dir string) config.Settings {
 			t.Fatal(err)
 		}
 	}
-	return config.Settings{Data: dir, Listen: "127.0.0.1:0", Organization: "Corp", AccessRights: config.DefaultAccessRights,
+	return config.Settings{Data: dir, Listen: "127.0.0.1:0", Organization: "Corp", AccessRights: config.DefaultAccessRights, Windows: config.Windows{RenewDays: config.DefaultWindowsRenewDays},
 		ConnectorSilence: config.DefaultConnectorSilence, JobLease: config.DefaultJobLease}
 }
 

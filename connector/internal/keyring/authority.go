@@ -150,7 +150,7 @@ func (k *Keyring) makeAuthority(name AuthorityName, title string) error {
 	if err != nil {
 		return err
 	}
-	cert, err := k.selfSigned(key, title)
+	cert, err := k.selfSigned(key, title, usesOf(name))
 	if err != nil {
 		return err
 	}
@@ -161,8 +161,27 @@ func (k *Keyring) makeAuthority(name AuthorityName, title string) error {
 	return k.storeAuthority(name, cert, der)
 }
 
+// OIDRegistrationAuthority is id-kp-cmcRA (RFC 6402 section 2.10), the use of the server's RA certificate.
+func OIDRegistrationAuthority() asn1.ObjectIdentifier {
+	return asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 3, 28}
+}
+
+// uses bound what the certificates of a CA may be for; none: anything that they say themselves.
+type uses struct {
+	known   []x509.ExtKeyUsage
+	unknown []asn1.ObjectIdentifier
+}
+
+// usesOf narrows the device CA: PCs get it as a trusted root, and it must be good for no programs and no web sites.
+func usesOf(name AuthorityName) uses {
+	if name != DeviceCA {
+		return uses{}
+	}
+	return uses{[]x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}, []asn1.ObjectIdentifier{OIDRegistrationAuthority()}}
+}
+
 // selfSigned makes the root. Its name has eight random digits, so that two installations' CAs are never mixed up.
-func (k *Keyring) selfSigned(key *rsa.PrivateKey, title string) ([]byte, error) {
+func (k *Keyring) selfSigned(key *rsa.PrivateKey, title string, use uses) ([]byte, error) {
 	serial, err := NewSerial(k.rand)
 	if err != nil {
 		return nil, err
@@ -181,6 +200,8 @@ func (k *Keyring) selfSigned(key *rsa.PrivateKey, title string) ([]byte, error) 
 		BasicConstraintsValid: true,
 		MaxPathLenZero:        true,
 		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
+		ExtKeyUsage:           use.known,
+		UnknownExtKeyUsage:    use.unknown,
 		SubjectKeyId:          keyID,
 		AuthorityKeyId:        keyID,
 		SignatureAlgorithm:    x509.SHA256WithRSA,

@@ -55,7 +55,7 @@ func (w Windows) check() (faults []error) {
 	if w.Auth != "" && !strings.EqualFold(w.Auth, "onpremise") && !strings.EqualFold(w.Auth, "federated") {
 		faults = append(faults, fmt.Errorf("windows-auth: %q; it is onpremise or federated", w.Auth))
 	}
-	if w.RenewDays < 0 || w.RenewDays > maxRenewDays {
+	if w.RenewDays < 1 || w.RenewDays > maxRenewDays {
 		faults = append(faults, fmt.Errorf("windows-renew-days: %d; it is 1 to %d", w.RenewDays, maxRenewDays))
 	}
 	if w.FaultStatus != 0 && w.FaultStatus != 200 && w.FaultStatus != 500 {

@@ -112,10 +112,11 @@ func (s *Service) Challenge(ctx context.Context, challenge string) (model.Challe
 	return c, nil
 }
 
-// Direct redeems an enrolment secret for the key of a request in one step. The same key again gives the same answer, even
-// though the secret is spent by then. The caller has checked the user name by Login.
-func (s *Service) Direct(ctx context.Context, secret string, csr *x509.CertificateRequest) (model.Challenge, error) {
-	challenge := "direct:" + Secret(secret) + ":" + keyHash(csr)
+// Direct redeems the token of a link for the key of a request in one step. The same key again gives the same answer, even
+// though the token is spent by then. Of Windows' secrets it takes the form of Secret, and the caller has checked the user
+// name by Login.
+func (s *Service) Direct(ctx context.Context, token string, csr *x509.CertificateRequest) (model.Challenge, error) {
+	challenge := "direct:" + token + ":" + keyHash(csr)
 	_, err := s.cfg.Store.ChallengeByHash(ctx, Hash(challenge))
 	if err == nil {
 		return s.Redeem(ctx, challenge, csr)
@@ -123,7 +124,7 @@ func (s *Service) Direct(ctx context.Context, secret string, csr *x509.Certifica
 	if !errors.Is(err, model.ErrNotFound) {
 		return model.Challenge{}, fmt.Errorf("reading the challenge: %w", err)
 	}
-	l, err := s.Link(ctx, Secret(secret))
+	l, err := s.Link(ctx, token)
 	if err != nil {
 		return model.Challenge{}, err
 	}

@@ -9,6 +9,7 @@ import (
 	"unicode"
 
 	"github.com/waxseal/waxseal/platforms/windows/mde"
+	"github.com/waxseal/waxseal/server/internal/identity"
 	"github.com/waxseal/waxseal/server/internal/model"
 	"github.com/waxseal/waxseal/server/internal/sender"
 	"github.com/waxseal/waxseal/server/internal/web"
@@ -141,7 +142,7 @@ func (e *Endpoint) redeem(ctx context.Context, cred credential, csr *x509.Certif
 	if cred.token != "" {
 		c, err = e.cfg.Identity.Redeem(ctx, cred.token, csr)
 	} else {
-		c, err = e.cfg.Identity.Direct(ctx, cred.secret, csr)
+		c, err = e.cfg.Identity.Direct(ctx, identity.Secret(cred.secret), csr)
 	}
 	if err != nil {
 		return c, deadCredential(refuseAs(mde.CertificateRequest, err))

@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -115,6 +116,7 @@ func IssueRA(a *keyring.Authority, rand io.Reader, now time.Time, csrDER []byte)
 		return nil, err
 	}
 	t.Subject = pkix.Name{CommonName: "Waxseal SCEP RA"}
+	t.UnknownExtKeyUsage = []asn1.ObjectIdentifier{keyring.OIDRegistrationAuthority()} // and good for nothing else
 	return a.Sign(t, csr.PublicKey)
 }
 
