@@ -351,21 +351,26 @@ func TestAnAnswerInSeveralMessages(t *testing.T) {
 }
 
 func TestAnAnswerWithoutEnd(t *testing.T) {
-	d := newDesk(t)
-	d.delivery.script = [][]syncml.Command{get}
-	d.say(t, message("1", 1, opening("user")...))
-	for n := 2; ; n++ {
-		m := message("1", n, header(n-1), result(1, "5", "./DevDetail/SwV", strings.Repeat("a", syncml.MaxMessage/3)))
-		m.Final = false
-		if _, commands := codes(d.say(t, m)); len(commands) == 0 {
-			break
+	long := strings.Repeat("a", syncml.MaxMessage/3)
+	value, target := result(1, "5", "./DevDetail/SwV", long), answer(1, "5", "Get", 200)
+	target.TargetRef = long
+	for name, part := range map[string]syncml.Command{"value": value, "target": target} {
+		d := newDesk(t)
+		d.delivery.script = [][]syncml.Command{get}
+		d.say(t, message("1", 1, opening("user")...))
+		for n := 2; ; n++ {
+			m := message("1", n, header(n-1), part)
+			m.Final = false
+			if _, commands := codes(d.say(t, m)); len(commands) == 0 {
+				break
+			}
+			if n > 10 {
+				t.Fatalf("%s: the server asks on for ever", name)
+			}
 		}
-		if n > 10 {
-			t.Fatal("the server asks on for ever")
+		if s := d.sessions.rows[d.enrolment]; len(s.State) != 0 {
+			t.Errorf("%s: %d bytes are kept", name, len(s.State))
 		}
-	}
-	if s := d.sessions.rows[d.enrolment]; len(s.State) != 0 {
-		t.Errorf("%d bytes are kept", len(s.State))
 	}
 }
 

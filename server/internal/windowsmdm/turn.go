@@ -44,20 +44,16 @@ func (t turn) encode() (json.RawMessage, error) {
 	return json.Marshal(t)
 }
 
-// hear takes the answers of a message in that another one follows; false when they become too many.
+// hear takes the answers of a message in that another one follows; false when they become too many. What is stored
+// counts, and not the values alone: a PC may make every part of an answer long.
 func (t *turn) hear(msg *syncml.Message) bool {
-	size := 0
-	for _, c := range slices.Concat(t.Said, msg.Commands) {
-		for _, i := range c.Items {
-			size += len(i.Data)
-		}
-	}
 	for _, c := range msg.Commands {
 		if (c.Verb == syncml.Status || c.Verb == syncml.Results) && c.MsgRef == strconv.Itoa(t.Asked) && t.has(c.CmdRef) {
 			t.Said = append(t.Said, c)
 		}
 	}
-	return size <= maxSaidBytes && len(t.Said) <= maxSaid
+	raw, err := t.encode()
+	return err == nil && len(raw) <= maxSaidBytes && len(t.Said) <= maxSaid
 }
 
 // answers pairs what the PC says now, and said in the messages before, with our commands. strangers counts what answers
