@@ -28,6 +28,9 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 	"apns":      startAPNs,
 	"import":    importPFX,
 	"enrol":     enrol,
+	"enrolpc":   enrolPC,
+	"identity":  writeIdentity,
+	"stranger":  writeStranger,
 	"sync":      syncDevice,
 	"device":    nameDevice,
 	"keys":      keys,
@@ -255,7 +258,8 @@ func body(message string) string {
 	return strings.TrimSpace(message)
 }
 
-// explains DEVICE DOCUMENT STATUS [REASON] waits until explain says so; with !, until it does not name the document.
+// explains DEVICE DOCUMENT STATUS [REASON] waits until explain says so; with !, until it does not name the document. A
+// document that ends in * stands for all that begin so, and for one at least.
 func explains(ts *testscript.TestScript, neg bool, args []string) {
 	need(ts, neg && len(args) == 2 || !neg && len(args) >= 3, "[!] explains DEVICE DOCUMENT [STATUS [REASON]]")
 	var last string
@@ -265,20 +269,30 @@ func explains(ts *testscript.TestScript, neg bool, args []string) {
 		if last = stdout + stderr; err != nil {
 			ts.Fatalf("explain: %v %s", err, last)
 		}
-		var e struct {
-			Documents []struct{ ID, Status, Reason string }
-		}
+		var e struct{ Documents []explained }
 		ts.Check(json.Unmarshal([]byte(last), &e))
-		for _, d := range e.Documents {
-			if d.ID == args[1] {
-				return !neg && d.Status == args[2] && (len(args) == 3 || d.Reason == args[3])
-			}
+		found := slices.DeleteFunc(e.Documents, func(d explained) bool { return !d.named(args[1]) })
+		if neg || len(found) == 0 {
+			return neg && len(found) == 0
 		}
-		return neg
+		return !slices.ContainsFunc(found, func(d explained) bool { return !d.is(args[2:]) })
 	})
 	if err != nil {
 		ts.Fatalf("explain never said %v: %v\n%s", args, err, last)
 	}
+}
+
+// explained is a document in the answer of explain.
+type explained struct{ ID, Status, Reason string }
+
+func (d explained) named(pattern string) bool {
+	prefix, all := strings.CutSuffix(pattern, "*")
+	return d.ID == pattern || all && strings.HasPrefix(d.ID, prefix)
+}
+
+// is compares with a status and, if there is one, a reason.
+func (d explained) is(want []string) bool {
+	return d.Status == want[0] && (len(want) == 1 || d.Reason == want[1])
 }
 
 // until PATTERN PROGRAM ARG… runs a program again and again until what it prints matches; with !, until it does not.

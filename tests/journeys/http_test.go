@@ -27,7 +27,8 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// fetch prints status, headers and body, whatever the status is; -out FILE gets the body alone.
+// fetch prints status, headers and body, whatever the status is; -out FILE gets the body alone, and -identity FILE has a
+// certificate and key that are shown in TLS, whichever the server asks for.
 func fetch(ts *testscript.TestScript, neg bool, args []string) {
 	positive(ts, neg)
 	f := flag.NewFlagSet("fetch", flag.ContinueOnError)
@@ -36,7 +37,8 @@ func fetch(ts *testscript.TestScript, neg bool, args []string) {
 	file := f.String("body", "", "")
 	header := f.String("header", "", "")
 	out := f.String("out", "", "")
-	need(ts, f.Parse(args) == nil && f.NArg() == 1, "fetch [-accept TYPE] [-method METHOD] [-body FILE] [-header NAME:VALUE] [-out FILE] URL")
+	identity := f.String("identity", "", "")
+	need(ts, f.Parse(args) == nil && f.NArg() == 1, "fetch [-accept TYPE] [-method METHOD] [-body FILE] [-header NAME:VALUE] [-identity FILE] [-out FILE] URL")
 	var body []byte
 	if *file != "" {
 		body = []byte(ts.ReadFile(*file))
@@ -49,6 +51,9 @@ func fetch(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	client, err := trusting(ts.Getenv("WAXCTL_CA"))
 	ts.Check(err)
+	if *identity != "" {
+		ts.Check(show(client, ts.MkAbs(*identity)))
+	}
 	resp, err := client.Do(r)
 	ts.Check(err)
 	defer resp.Body.Close() //nolint:errcheck // nothing is lost
@@ -71,6 +76,13 @@ func trusting(ca string) (*http.Client, error) {
 	pool := x509.NewCertPool()
 	pool.AppendCertsFromPEM(raw)
 	return &http.Client{Timeout: patience, Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}, DisableKeepAlives: true}}, nil
+}
+
+// show lets a client show a certificate whether or not the server names its CA.
+func show(client *http.Client, file string) error {
+	cert, err := tls.LoadX509KeyPair(file, file)
+	client.Transport.(*http.Transport).TLSClientConfig.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &cert, nil }
+	return err
 }
 
 // proxy starts a proxy that ends TLS and hands a device's certificate on in Client-Cert (RFC 9440). PROXY is its URL and

@@ -24,7 +24,7 @@ import (
 const root = "../.."
 
 // onBoth are the scripts that run on PostgreSQL too: those that lean on the state most.
-var onBoth = []string{"whole-path", "leave", "restart", "connector-killed", "unassign"}
+var onBoth = []string{"whole-path", "leave", "restart", "connector-killed", "unassign", "windows-reenrol", "windows-renewal", "windows-restart"}
 
 var (
 	database testpg.Server
