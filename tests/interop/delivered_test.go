@@ -23,9 +23,17 @@ const (
 // identity), root.pem (the root of the trust document), SHA256.p12 with .password, .pem and .key for each identity.
 type delivery struct {
 	*house
+	device    string // name of its folder
+	flavour   []string
 	documents []document
 	ids       []identity
 }
+
+// flavours are what OpenSSL says of a PKCS#12 that every device reads, and of one that current Windows reads.
+var (
+	tripleDES = []string{"MAC: sha1", "pbeWithSHA1And3-KeyTripleDES-CBC"}
+	aes256    = []string{"MAC: sha256", "PBES2, PBKDF2, AES-256-CBC", "hmacWithSHA256"}
+)
 
 // document is one configuration profile, opened.
 type document struct {
@@ -42,12 +50,12 @@ var generations = []string{"alice-2016", "alice-2019", "alice-2024"}
 
 // TestDelivered enrols a phone and opens with foreign programs what the server told it.
 func TestDelivered(t *testing.T) {
-	d := &delivery{house: newHouse(t)}
+	d := &delivery{house: newHouse(t), device: "phone", flavour: tripleDES}
 	for _, name := range generations {
 		d.importPFX(name)
 	}
-	d.agent("phone", nil, "enroll", d.link(), "--platform", "ios", "--ca", d.proxy.CA, "--os-version", "17.5", "--model", "iPhone15,2")
-	d.agent("phone", nil, "sync", "--wait", "60s")
+	d.agent(d.device, nil, "enroll", d.link(), "--platform", "ios", "--ca", d.proxy.CA, "--os-version", "17.5", "--model", "iPhone15,2")
+	d.agent(d.device, nil, "sync", "--wait", "60s")
 	d.exportIdentity()
 	d.openDocuments()
 	for _, tt := range []struct {
@@ -80,8 +88,8 @@ type item struct {
 // exportIdentity takes the key of the device's own certificate out of the simulated keychain, as no phone would.
 func (d *delivery) exportIdentity() {
 	d.t.Helper()
-	d.agent("phone", nil, "keychain", "export", "--out", d.path("exported"))
-	for dec := json.NewDecoder(bytes.NewReader(d.agent("phone", nil, "keychain", "list", "--json"))); dec.More(); {
+	d.agent(d.device, nil, "keychain", "export", "--out", d.path("exported"))
+	for dec := json.NewDecoder(bytes.NewReader(d.agent(d.device, nil, "keychain", "list", "--json"))); dec.More(); {
 		var i item
 		if err := dec.Decode(&i); err != nil {
 			d.t.Fatal(err)
@@ -144,16 +152,21 @@ func (d *delivery) openDocument(name string, signed []byte) {
 // keepIdentity opens a PKCS#12 with OpenSSL and the password of its payload.
 func (d *delivery) keepIdentity(p dict) identity {
 	d.t.Helper()
-	p12 := d.data(p, "PayloadContent")
-	opened := d.openPKCS12(p12, text(p, "Password"))
+	return identity{name: d.keepPKCS12(d.data(p, "PayloadContent"), text(p, "Password")), uuid: text(p, "PayloadUUID")}
+}
+
+// keepPKCS12 opens one with OpenSSL, writes its parts into files, and gives their name.
+func (d *delivery) keepPKCS12(p12 []byte, password string) (name string) {
+	d.t.Helper()
+	opened := d.openPKCS12(p12, password)
 	_, leaf, _ := strings.Cut(opened, "-----BEGIN CERTIFICATE-----")
 	leaf = "-----BEGIN CERTIFICATE-----" + leaf
-	name := d.fingerprint([]byte(leaf))
+	name = d.fingerprint([]byte(leaf))
 	d.write(name+".p12", p12)
-	d.write(name+".password", []byte(text(p, "Password")))
+	d.write(name+".password", []byte(password))
 	d.write(name+".pem", []byte(leaf))
 	d.write(name+".key", []byte(opened))
-	return identity{name: name, uuid: text(p, "PayloadUUID")}
+	return name
 }
 
 func (d *delivery) openPKCS12(p12 []byte, password string) string {
@@ -248,13 +261,15 @@ func asAny(payloads []dict) []any {
 
 var localKeyID = regexp.MustCompile(`localKeyID: ((?:[0-9A-F]{2} ?)+)`)
 
-// checkOpenSSL: 3DES with a SHA-1 MAC, one key, and the leaf that belongs to it first.
+// checkOpenSSL: the algorithms that the device reads, one key, and the leaf that belongs to it first.
 func (d *delivery) checkOpenSSL() {
 	for _, id := range d.ids {
 		password := string(d.read(id.name + ".password"))
 		_, info, ok := d.try(nil, need(d.t, "openssl"), "pkcs12", "-legacy", "-info", "-noout", "-in", id.name+".p12", "-passin", "pass:"+password)
-		if !ok || !bytes.Contains(info, []byte("MAC: sha1")) || !bytes.Contains(info, []byte("pbeWithSHA1And3-KeyTripleDES-CBC")) {
-			d.t.Errorf("%s: openssl says %s", id.name, info)
+		for _, word := range d.flavour {
+			if !ok || !bytes.Contains(info, []byte(word)) {
+				d.t.Errorf("%s: openssl does not say %s but:\n%s", id.name, word, info)
+			}
 		}
 		opened := d.openPKCS12(d.read(id.name+".p12"), password)
 		keyIDs := localKeyID.FindAllStringSubmatch(opened, -1)

@@ -37,7 +37,7 @@ func (h *house) program(name string) string { return filepath.Join(h.bin, name) 
 func (h *house) startServer() {
 	h.t.Helper()
 	h.start("server", h.program("waxseal-server"), "--data", h.path("server"), "--listen", "127.0.0.1:0", "--public-url", h.proxy.URL,
-		"--organization", "Example Corp")
+		"--organization", "Example Corp", "--windows-message-signing")
 	var bound string
 	h.wait("the start of the server", func() bool {
 		raw, err := os.ReadFile(h.path("server", "address"))

@@ -32,7 +32,7 @@ func (d *delivery) mailOpenSSL() {
 // opensslReads: what the phone signs and encrypts.
 func (d *delivery) opensslReads() {
 	d.t.Helper()
-	signed := d.agent("phone", []byte(letter), "mail", "sign")
+	signed := d.agent(d.device, []byte(letter), "mail", "sign")
 	if got := d.peer(signed, "openssl", "cms", "-verify", "-CAfile", "root.pem"); !bytes.Contains(got, []byte("Only for you.")) {
 		d.t.Errorf("openssl reads %q", got)
 	}
@@ -40,7 +40,7 @@ func (d *delivery) opensslReads() {
 	if _, _, ok := d.try(changed, need(d.t, "openssl"), "cms", "-verify", "-CAfile", "root.pem"); ok {
 		d.t.Error("openssl verifies a changed message")
 	}
-	sealed := d.agent("phone", signed, "mail", "encrypt", "--cert", d.path("bob.pem"))
+	sealed := d.agent(d.device, signed, "mail", "encrypt", "--cert", d.path("bob.pem"))
 	if bytes.Contains(sealed, []byte("Only for you.")) {
 		d.t.Error("the encrypted message can be read")
 	}
@@ -60,17 +60,17 @@ func (d *delivery) opensslWrites() {
 	header := []string{"-from", alice, "-to", alice, "-subject", "x"}
 	sign := append([]string{"cms", "-sign", "-signer", signing + ".pem", "-inkey", signing + ".key"}, header...)
 	signed := d.peer([]byte(part), "openssl", sign...)
-	if got := d.agent("phone", signed, "mail", "verify"); !bytes.Contains(got, []byte("From elsewhere.")) {
+	if got := d.agent(d.device, signed, "mail", "verify"); !bytes.Contains(got, []byte("From elsewhere.")) {
 		d.t.Errorf("the signed message reads %q", got)
 	}
 	opaque := d.peer([]byte(part), "openssl", append(sign, "-nodetach")...)
-	if got := d.agent("phone", opaque, "mail", "verify"); !bytes.Contains(got, []byte("From elsewhere.")) {
+	if got := d.agent(d.device, opaque, "mail", "verify"); !bytes.Contains(got, []byte("From elsewhere.")) {
 		d.t.Errorf("the opaque message reads %q", got)
 	}
 	for n, cipher := range []string{"-des3", "-aes128", "-aes256"} {
 		cert := d.path("inputs", "pki", generations[n]+".pem")
 		sealed := d.peer(signed, "openssl", append(append([]string{"cms", "-encrypt", cipher}, header...), cert)...)
-		if got := d.agent("phone", sealed, "mail", "decrypt"); !bytes.Contains(got, []byte("From elsewhere.")) {
+		if got := d.agent(d.device, sealed, "mail", "decrypt"); !bytes.Contains(got, []byte("From elsewhere.")) {
 			d.t.Errorf("%s to %s reads %q", cipher, generations[n], got)
 		}
 	}
@@ -107,7 +107,7 @@ func (d *delivery) nss(name string) string {
 // nssReads: what the phone signs and encrypts. cmsutil knows no MIME, so that the parts are cut out for it.
 func (d *delivery) nssReads(db, bobs string) {
 	d.t.Helper()
-	signed := d.agent("phone", []byte(letter), "mail", "sign")
+	signed := d.agent(d.device, []byte(letter), "mail", "sign")
 	content, signature := cutSigned(string(signed))
 	d.write("content", []byte(content))
 	d.write("signature", d.base64(signature))
@@ -118,7 +118,7 @@ func (d *delivery) nssReads(db, bobs string) {
 	if _, _, ok := d.try(nil, need(d.t, "cmsutil"), "-D", "-d", db, "-c", "content", "-i", "signature"); ok {
 		d.t.Error("cmsutil verifies a changed message")
 	}
-	sealed := d.agent("phone", []byte(letter), "mail", "encrypt", "--cert", d.path("bob.pem"))
+	sealed := d.agent(d.device, []byte(letter), "mail", "encrypt", "--cert", d.path("bob.pem"))
 	_, body, _ := strings.Cut(string(sealed), "\r\n\r\n")
 	d.write("sealed", d.base64(body))
 	for _, place := range []string{db, bobs} {
@@ -133,11 +133,11 @@ func (d *delivery) nssWrites(db, signers string) {
 	d.t.Helper()
 	d.write("part", []byte(part))
 	sealed := d.peer(nil, "cmsutil", "-E", "-d", db, "-r", alice, "-i", "part")
-	if got := d.agent("phone", mime("enveloped-data", sealed), "mail", "decrypt"); !bytes.Contains(got, []byte("From elsewhere.")) {
+	if got := d.agent(d.device, mime("enveloped-data", sealed), "mail", "decrypt"); !bytes.Contains(got, []byte("From elsewhere.")) {
 		d.t.Errorf("what cmsutil encrypted reads %q", got)
 	}
 	signed := d.peer(nil, "cmsutil", "-S", "-d", signers, "-N", d.nickname(signers), "-H", "SHA256", "-G", "-P", "-Y", "NONE", "-i", "part")
-	if got := d.agent("phone", mime("signed-data", signed), "mail", "verify"); !bytes.Contains(got, []byte("From elsewhere.")) {
+	if got := d.agent(d.device, mime("signed-data", signed), "mail", "verify"); !bytes.Contains(got, []byte("From elsewhere.")) {
 		d.t.Errorf("what cmsutil signed reads %q", got)
 	}
 }

@@ -2,6 +2,7 @@ package interop
 
 import (
 	"bytes"
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
@@ -12,6 +13,7 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"os"
+	"strings"
 	"sync"
 	"testing"
 )
@@ -19,14 +21,24 @@ import (
 // certHeader is where the front proxy puts the device's TLS certificate.
 const certHeader = "X-Client-Cert"
 
-// proxy is a TLS server in front of another one. It keeps what devices were told.
+// exchange is one message of a PC's, and the answer.
+type exchange struct {
+	path             string
+	header           http.Header // of the request
+	request, reply   []byte
+	status           int
+	replyContentType string
+}
+
+// proxy is a TLS server in front of another one. It keeps what devices were told, and what PCs say and are told.
 type proxy struct {
 	*httptest.Server
 	CA string // file with its root
 
-	mu      sync.Mutex
-	next    http.Handler
-	answers [][]byte
+	mu        sync.Mutex
+	next      http.Handler
+	answers   [][]byte
+	exchanges []exchange
 }
 
 // newProxy listens at once; forward tells it where to.
@@ -92,11 +104,29 @@ func (p *proxy) serve(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "", http.StatusServiceUnavailable)
 		return
 	}
+	if isPCs(r.URL.Path) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			http.Error(w, "", http.StatusBadRequest) // the PC went away
+			return
+		}
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		r = r.WithContext(context.WithValue(r.Context(), requestBody{}, body))
+	}
 	next.ServeHTTP(w, r)
 }
 
+// requestBody is where the body of a PC's message is kept until its answer is there.
+type requestBody struct{}
+
+// isPCs tells whether a path is one of those that Windows speaks to.
+func isPCs(path string) bool {
+	return strings.HasPrefix(path, "/EnrollmentServer/") || strings.HasPrefix(path, "/ManagementServer/")
+}
+
 func (p *proxy) keep(resp *http.Response) error {
-	if resp.Request.Method != http.MethodPut { // devices only
+	pcs := isPCs(resp.Request.URL.Path)
+	if resp.Request.Method != http.MethodPut && !pcs { // devices only
 		return nil
 	}
 	body, err := io.ReadAll(resp.Body)
@@ -107,6 +137,11 @@ func (p *proxy) keep(resp *http.Response) error {
 	resp.Body = io.NopCloser(bytes.NewReader(body))
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if pcs {
+		request, _ := resp.Request.Context().Value(requestBody{}).([]byte)
+		p.exchanges = append(p.exchanges, exchange{resp.Request.URL.Path, resp.Request.Header, request, body, resp.StatusCode, resp.Header.Get("Content-Type")})
+		return nil
+	}
 	p.answers = append(p.answers, body)
 	return nil
 }
@@ -116,4 +151,13 @@ func (p *proxy) told() [][]byte {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return append([][]byte(nil), p.answers...)
+}
+
+// taken are the exchanges with PCs since the last call.
+func (p *proxy) taken() []exchange {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	out := p.exchanges
+	p.exchanges = nil
+	return out
 }
