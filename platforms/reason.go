@@ -36,6 +36,12 @@ const (
 	ReasonNotNow Reason = "NotNow"
 	// ReasonUserNotLoggedOn: the user's part of the device can be reached only while the enrolled user is logged on.
 	ReasonUserNotLoggedOn Reason = "UserNotLoggedOn"
+	// ReasonWaitsForUser: the user must do something on the device first, such as unlock it or set a screen lock.
+	ReasonWaitsForUser Reason = "WaitsForUser"
+	// ReasonAppMissing: the mail app is not installed on the device.
+	ReasonAppMissing Reason = "AppMissing"
+	// ReasonDelegationMissing: the companion app has not been given the right to install or to grant keys.
+	ReasonDelegationMissing Reason = "DelegationMissing"
 	// ReasonNoPushCertificate: a real Apple device is never woken without an APNs certificate.
 	ReasonNoPushCertificate Reason = "NoPushCertificate"
 	// ReasonMustReenroll: the device enrolled before a push certificate was set; its Topic can never change.

@@ -87,8 +87,13 @@ func planners() map[profiles.Platform]delivery.Planner {
 	return map[profiles.Platform]delivery.Planner{profiles.IOS: apple.Plan, profiles.MacOS: apple.Plan, profiles.Windows: windows.Plan}
 }
 
+// pcInventoryEvery is less than the time between two sessions of a PC (mde.DefaultPoll), so that each looks at what is
+// there: PCs are not woken, and a session is the only chance for days.
+const pcInventoryEvery = 5 * time.Minute
+
 func (s *server) delivery() *delivery.Service {
 	return delivery.New(delivery.Config{Store: s.db, Settings: s.reconcileSettings(), Planners: planners(),
+		InventoryEvery: map[profiles.Platform]time.Duration{profiles.Windows: pcInventoryEvery},
 		CanDecrypt: canDecrypt, Clock: s.Clock, NewUUID: newUUID, Kick: s.kick})
 }
 

@@ -30,6 +30,8 @@ type Planner func(platforms.Input) []platforms.Document
 type Config struct {
 	Store    Store
 	Settings reconcile.Settings
+	// InventoryEvery replaces Settings.InventoryEvery on platforms that are asked more or less often.
+	InventoryEvery map[profiles.Platform]time.Duration
 	// Planners by platform.
 	Planners map[profiles.Platform]Planner
 	// CanDecrypt tells whether a device certificate (DER) can be the recipient of secrets.
@@ -103,7 +105,7 @@ func (s *Service) decide(ctx context.Context, enrolmentID string, r reconcile.Re
 	now := s.c.Clock()
 	snap.Enrolment.LastSeen, snap.Device.LastSeen = now, now
 	result := reconcile.Decide(reconcile.Input{
-		Snapshot: snap, Report: r, Settings: s.c.Settings, Now: now, Plan: s.planner(snap.Enrolment.Platform),
+		Snapshot: snap, Report: r, Settings: s.settings(snap.Enrolment.Platform), Now: now, Plan: s.planner(snap.Enrolment.Platform),
 		CanDecrypt: s.c.CanDecrypt(snap.Enrolment.Certificate), NewUUID: s.c.NewUUID,
 	})
 	if result.Decision.Empty() {
@@ -124,6 +126,14 @@ func (s *Service) touch(ctx context.Context, enrolmentID string, now time.Time) 
 		return fmt.Errorf("note that enrolment %s was seen: %w", enrolmentID, err)
 	}
 	return nil
+}
+
+func (s *Service) settings(p profiles.Platform) reconcile.Settings {
+	out := s.c.Settings
+	if every := s.c.InventoryEvery[p]; every > 0 {
+		out.InventoryEvery = every
+	}
+	return out
 }
 
 func (s *Service) planner(p profiles.Platform) Planner {

@@ -27,6 +27,21 @@ func (w *work) choose() *Action {
 	return nil
 }
 
+// chooseAll is everything that can be said now: one thing, or all removals and installs together.
+func (w *work) chooseAll() []Action {
+	var all []Action
+	for {
+		a := w.choose()
+		if a == nil {
+			return all
+		}
+		all = append(all, *a)
+		if !w.in.Together || (a.Kind != ActionInstall && a.Kind != ActionRemove) {
+			return all
+		}
+	}
+}
+
 func (w *work) chooseRemoval() *Action {
 	for _, id := range w.order {
 		d := w.docs[id]
@@ -96,7 +111,11 @@ func (w *work) chooseInstall() *Action {
 
 func sent(d *model.DocumentState) {
 	d.Status, d.SentRevision, d.SentProof, d.SentCredentials = model.DocumentSent, d.Document.Revision, d.Document.Proof, nil
+	if d.SentIdentifier != d.InstalledIdentifier { // it was refused, but a part of it may be there
+		keepLeftover(d, d.SentIdentifier, d.Document.Identifier)
+	}
 	d.SentIdentifier = d.Document.Identifier
+	dropLeftover(d, d.SentIdentifier)
 	for _, c := range d.Document.Credentials {
 		d.SentCredentials = append(d.SentCredentials, c.SHA256)
 	}
@@ -140,9 +159,17 @@ func (w *work) chooseEnd() *Action {
 // command turns a choice into a stored command: an open one for the same thing is used again, under its own UUID, unless
 // it was refused in this connection.
 func (w *work) command(kind ActionKind, documentID, revision string, a Action) *Action {
+	this := string(kind) + "/" + documentID + "/" + revision
+	if w.chosen[this] {
+		return nil
+	}
 	c := w.openFor(kind, documentID, revision)
 	idle := w.in.Report.Outcome == OutcomeIdle
 	switch {
+	case c != nil && c.State == model.CommandSent && w.in.Together:
+		w.chosen[this] = true // it stands in the desired state already
+		a.Kind, a.UUID = kind, c.UUID
+		return &a
 	case c == nil:
 		c = &model.Command{UUID: w.in.NewUUID(), EnrolmentID: w.enrolment.ID, RequestType: string(kind),
 			DocumentID: documentID, Revision: revision, CreatedAt: w.now}
@@ -151,6 +178,7 @@ func (w *work) command(kind ActionKind, documentID, revision string, a Action) *
 	}
 	c.State, c.UpdatedAt = model.CommandSent, w.now
 	w.out.Commands = append(w.out.Commands, *c)
+	w.chosen[this] = true
 	a.Kind, a.UUID = kind, c.UUID
 	return &a
 }

@@ -28,12 +28,21 @@ func (w *work) judge() {
 		if d == nil || !w.wanted[id] || w.decided(d) {
 			continue
 		}
-		if d.Reason != platforms.ReasonNotNow {
+		if !putOff(d.Reason) {
 			d.Reason, d.Detail = w.readyReason(d), ""
 		}
 		d.Status = model.DocumentReady
 	}
 	w.dropObsoleteJobs()
+}
+
+// putOff: the device said that it cannot now; that stays to be read until it can.
+func putOff(r platforms.Reason) bool {
+	switch r {
+	case platforms.ReasonNotNow, platforms.ReasonWaitsForUser, platforms.ReasonAppMissing, platforms.ReasonDelegationMissing:
+		return true
+	}
+	return false
 }
 
 // dropObsoleteJobs ends render jobs whose revision or recipient nobody waits for.

@@ -14,6 +14,7 @@ import (
 func (w *work) learn() {
 	r := w.in.Report
 	if r.Outcome == OutcomeIdle {
+		w.volunteered()
 		w.closeSuperseded()
 		return
 	}
@@ -34,6 +35,24 @@ func (w *work) learn() {
 		w.done(c)
 	}
 	w.out.Commands = append(w.out.Commands, *c)
+}
+
+// volunteered takes lists that the device tells unasked, and answers the questions that were open.
+func (w *work) volunteered() {
+	r := w.in.Report
+	if r.Documents == nil || r.Certificates == nil {
+		return
+	}
+	w.inventory.Profiles, w.inventory.ProfilesAt = r.Documents, w.now
+	w.inventory.Certificates, w.inventory.CertificatesAt = r.Certificates, w.now
+	w.facts()
+	for _, c := range w.commands {
+		switch ActionKind(c.RequestType) {
+		case ActionListDocuments, ActionListCertificates, ActionAskFacts:
+			c.State, c.UpdatedAt = model.CommandDone, w.now
+			w.out.Commands = append(w.out.Commands, *c)
+		}
+	}
 }
 
 // closeSuperseded ends install commands of revisions that are not wanted any more: an idle device is not working on them.
@@ -61,6 +80,9 @@ func (w *work) open(uuid string) *model.Command {
 func (w *work) notNow(c *model.Command) {
 	if d := w.docs[c.DocumentID]; d != nil {
 		d.Reason, d.Detail = platforms.ReasonNotNow, "the device is locked or busy; it is offered again"
+		if r := w.in.Report; r.Reason != "" {
+			d.Reason, d.Detail = r.Reason, r.Error
+		}
 	}
 }
 
@@ -99,11 +121,16 @@ func (w *work) installed(c *model.Command) {
 
 // replaced notes what the former revision is called, where the new one is called otherwise.
 func replaced(d *model.DocumentState) {
-	if old := d.InstalledIdentifier; old != "" && old != d.SentIdentifier && !slices.Contains(d.Leftovers, old) {
-		d.Leftovers = append(slices.Clone(d.Leftovers), old)
-	}
+	keepLeftover(d, d.InstalledIdentifier, d.SentIdentifier)
 	d.InstalledIdentifier = d.SentIdentifier
 	dropLeftover(d, d.SentIdentifier)
+}
+
+// keepLeftover notes a former identifier, unless it is the one that counts now.
+func keepLeftover(d *model.DocumentState, old, now string) {
+	if old != "" && old != now && !slices.Contains(d.Leftovers, old) {
+		d.Leftovers = append(slices.Clone(d.Leftovers), old)
+	}
 }
 
 func dropLeftover(d *model.DocumentState, identifier string) {

@@ -135,13 +135,14 @@ func (w *work) match() {
 		switch {
 		case d.Status == model.DocumentRemoved || (d.Status == model.DocumentRemoving && !w.heldByOther(d)):
 			w.order = append(w.order, id)
-		case d.InstalledRevision == "" && len(d.Leftovers) == 0 && !w.underway(id):
-			w.forget(d)
+		case d.InstalledRevision == "" && len(d.Leftovers) == 0 && d.SentRevision == "" && !w.underway(id):
+			w.forget(d) // it never left; of what was sent, a device may have kept a part although it said no
 		case len(d.Leftovers) == 0 && w.heldByOther(d):
 			w.forget(d) // another document has taken its place on the device
 		default:
 			w.order = append(w.order, id)
 			d.Status, d.Reason, d.Detail = model.DocumentRemoving, platforms.ReasonUnassigned, ""
+			keepLeftover(d, d.SentIdentifier, d.Identifier())
 			if w.leaving() {
 				d.Reason = platforms.ReasonRetired
 			}

@@ -36,7 +36,8 @@ type Report struct {
 	UserAbsent bool
 	// Absent: the command failed because what it should remove is not there.
 	Absent bool
-	// Documents is the inventory by identifier (answer to ActionListDocuments); nil otherwise.
+	// Documents is the inventory by identifier (answer to ActionListDocuments); nil otherwise. A device may also tell all its
+	// lists unasked: then the outcome is idle, and Documents, Certificates and Facts are all set.
 	Documents map[string]string
 	// Certificates is the inventory by SHA-256, true with a private key (answer to ActionListCertificates); nil otherwise.
 	Certificates map[string]bool
@@ -96,12 +97,16 @@ type Input struct {
 	CanDecrypt bool
 	// NewUUID makes a command's UUID.
 	NewUUID func() string
+	// Together: the platform takes everything at once, as a desired state, and not one command after the other.
+	Together bool
 }
 
-// Result is the decision to save, the action to send after that, and how many documents will come by themselves.
+// Result is the decision to save, the action to send after that, and how many documents will come by themselves. Actions
+// are all of them, where the platform takes them together; Action is the first.
 type Result struct {
 	Decision Decision
 	Action   *Action
+	Actions  []Action
 	Pending  int
 }
 
@@ -115,9 +120,14 @@ func Decide(in Input) Result {
 	w.requestCertificates()
 	w.judge()
 	w.retireCertificates()
-	action := w.choose()
-	w.settle(action)
-	return Result{Decision: w.decision(), Action: action, Pending: w.pending()}
+	actions := w.chooseAll()
+	result := Result{Actions: actions, Pending: w.pending()}
+	if len(actions) > 0 {
+		result.Action = &actions[0]
+	}
+	w.settle(result.Action)
+	result.Decision = w.decision()
+	return result
 }
 
 // work is the state of one decision.
@@ -135,15 +145,16 @@ type work struct {
 	applying []profiles.Object
 	// issueKeys are the keys of the issue jobs that the profiles want now, by profile name.
 	issueKeys map[string]string
-	leftBy    profiles.Event // set once the device has obeyed and left
-	staysFor  time.Duration  // set when it refused to leave just now
+	chosen    map[string]bool // what was said in this decision
+	leftBy    profiles.Event  // set once the device has obeyed and left
+	staysFor  time.Duration   // set when it refused to leave just now
 	out       Decision
 }
 
 func gather(in Input) *work {
 	s := in.Snapshot
 	w := &work{in: in, now: in.Now, device: s.Device, enrolment: s.Enrolment, inventory: s.Inventory,
-		docs: map[string]*model.DocumentState{}, wanted: map[string]bool{}, issueKeys: map[string]string{}}
+		docs: map[string]*model.DocumentState{}, wanted: map[string]bool{}, issueKeys: map[string]string{}, chosen: map[string]bool{}}
 	for _, d := range s.Documents {
 		w.docs[d.Document.ID] = new(copyDocument(d))
 	}
