@@ -172,6 +172,9 @@ func TestWhatIsThereAlready(t *testing.T) {
 		}
 		for len(k.asked) > 0 {
 			deliveries += strings.Count(short(k.asked), "Atomic")
+			if deliveries > 9 {
+				t.Fatal("delivered for ever")
+			}
 			fill(k, "11")
 			said := k.obey()
 			fill(k, "11")
