@@ -166,3 +166,38 @@ func TestDocumentsMayChangePlaces(t *testing.T) {
 		}
 	}
 }
+
+// TestWhatWasRefusedIsRemovedAllTheSame: a device may say no and keep a part of it, a key among it.
+func TestWhatWasRefusedIsRemovedAllTheSame(t *testing.T) {
+	w := newWorld(t)
+	w.edit = byCertificate
+	w.refuse["mail.m"] = "it could not be read back"
+	w.settle()
+	w.docs["node/s0"] = "a part"
+	if d := w.doc("mail.m"); d.Status != model.DocumentFailed || d.SentIdentifier != "node/s0" {
+		t.Fatalf("%+v", d)
+	}
+	w.s.Device.State, w.s.Enrolment.Dirty = model.DeviceRetiring, true
+	w.settle()
+	if _, there := w.docs["node/s0"]; there || w.s.Device.Removal != model.RemovalVerified {
+		t.Errorf("removal %q, and the device has %v; sent: %v", w.s.Device.Removal, w.docs, w.sent)
+	}
+}
+
+// TestWhatWasRefusedUnderAFormerNameGoes once the next one is there.
+func TestWhatWasRefusedUnderAFormerNameGoes(t *testing.T) {
+	w := newWorld(t)
+	w.edit = byCertificate
+	w.refuse["mail.m"] = "it could not be read back"
+	w.settle()
+	w.docs["node/s0"] = "a part"
+	delete(w.refuse, "mail.m")
+	renew(w)
+	w.settle()
+	if d := w.doc("mail.m"); d.InstalledIdentifier != "node/s1" || d.Status != model.DocumentVerified {
+		t.Fatalf("%+v", d)
+	}
+	if _, there := w.docs["node/s0"]; there {
+		t.Errorf("the device has %v", w.docs)
+	}
+}

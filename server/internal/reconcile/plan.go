@@ -3,6 +3,7 @@ package reconcile
 import (
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/waxseal/waxseal/platforms"
 	"github.com/waxseal/waxseal/profiles"
@@ -141,6 +142,9 @@ func (w *work) match() {
 			w.forget(d) // another document has taken its place on the device
 		default:
 			w.order = append(w.order, id)
+			if d.Status != model.DocumentRemoving {
+				d.Attempts, d.RetryAt = 0, time.Time{} // those were of the install
+			}
 			d.Status, d.Reason, d.Detail = model.DocumentRemoving, platforms.ReasonUnassigned, ""
 			keepLeftover(d, d.SentIdentifier, d.Identifier())
 			if w.leaving() {
