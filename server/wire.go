@@ -94,7 +94,7 @@ const pcInventoryEvery = 5 * time.Minute
 func (s *server) delivery() *delivery.Service {
 	return delivery.New(delivery.Config{Store: s.db, Settings: s.reconcileSettings(), Planners: planners(),
 		InventoryEvery: map[profiles.Platform]time.Duration{profiles.Windows: pcInventoryEvery},
-		CanDecrypt: canDecrypt, Clock: s.Clock, NewUUID: newUUID, Kick: s.kick})
+		CanDecrypt:     canDecrypt, Clock: s.Clock, NewUUID: newUUID, Kick: s.kick})
 }
 
 func (s *server) apple(core *delivery.Service, authority *identity.Authority, from *sender.Sender, refusals *web.Refusals) *applemdm.Endpoint {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/waxseal/waxseal/profiles"
 	"github.com/waxseal/waxseal/server/internal/model"
 )
 
@@ -29,6 +30,12 @@ type Store interface {
 	// Promote makes the renewed certificate the enrolment's, since the device uses it: the former one is superseded, and what
 	// was rendered for it is rendered again. Another state than expected changes nothing.
 	Promote(ctx context.Context, enrolmentID, certSHA256 string, now time.Time, audit model.AuditEntry) (model.Enrolment, error)
+	// EnrolmentByID reads one; model.ErrNotFound.
+	EnrolmentByID(ctx context.Context, id string) (model.Enrolment, error)
+	// SetCredential replaces the hash of the bearer credential.
+	SetCredential(ctx context.Context, enrolmentID, hash string) error
+	// OtherOwner tells whether a device of that platform and external id is another user's and has not left.
+	OtherOwner(ctx context.Context, platform profiles.Platform, externalID, userID string) (bool, error)
 	// Authenticate binds the enrolment bound.ID to the device that speaks, to the external id that it has in this enrolment
 	// (bound.ExternalID), and notes bound.CertStore,
 	// creating or reusing the device row (same user, platform and d.ExternalID); other enrolments of that device and channel end; a device of another user with the external id becomes

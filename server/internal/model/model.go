@@ -98,9 +98,11 @@ type Enrolment struct {
 	// NextCertificate is a renewed one that the device has not used yet; both are good until it does.
 	NextCertificate []byte
 	NextCertSHA256  string
-	PushToken       []byte
-	PushMagic       string
-	PushTopic       string
+	// CredentialHash is the SHA-256 of the bearer credential of a companion app; empty on other platforms.
+	CredentialHash string
+	PushToken      []byte
+	PushMagic      string
+	PushTopic      string
 	// MustReenroll: enrolled while no push certificate was set; Topic can never change.
 	MustReenroll bool
 	// Version grows with each saved decision; Save compares it.
@@ -157,6 +159,8 @@ type DocumentState struct {
 	SentProof       string
 	SentIdentifier  string
 	SentCredentials []string
+	// ReportedSeq is the number of the device's latest report about the document, where its reports are numbered.
+	ReportedSeq int64
 	// Renders counts payloads that were used up, so that the next render job has a key of its own.
 	Renders int
 	// Redeliver counts, per certificate SHA-256, how often a vanished identity was delivered again.

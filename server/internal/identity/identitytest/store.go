@@ -17,6 +17,7 @@ import (
 	"github.com/waxseal/waxseal/internal/link"
 	"github.com/waxseal/waxseal/internal/testpki"
 	"github.com/waxseal/waxseal/platforms/windows/mde"
+	"github.com/waxseal/waxseal/profiles"
 	"github.com/waxseal/waxseal/server/internal/model"
 )
 
@@ -184,6 +185,37 @@ func (s *Store) Promote(_ context.Context, id, sum string, _ time.Time, audit mo
 	s.enrolments[id] = e
 	s.audit = append(s.audit, audit)
 	return e, nil
+}
+
+// EnrolmentByID implements identity.Store.
+func (s *Store) EnrolmentByID(_ context.Context, id string) (model.Enrolment, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return found(s.enrolments, id, s.Err)
+}
+
+// SetCredential implements identity.Store.
+func (s *Store) SetCredential(_ context.Context, id, hash string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e, err := found(s.enrolments, id, s.Err)
+	e.CredentialHash = hash
+	if err == nil {
+		s.enrolments[id] = e
+	}
+	return err
+}
+
+// OtherOwner implements identity.Store.
+func (s *Store) OtherOwner(_ context.Context, platform profiles.Platform, externalID, userID string) (bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, d := range s.devices {
+		if d.Platform == platform && d.ExternalID == externalID && d.UserID != userID && d.State != model.DeviceLeft {
+			return true, s.Err
+		}
+	}
+	return false, s.Err
 }
 
 // Users is a set of users by id, for identity.Config.
