@@ -92,8 +92,8 @@ func carriesPKCS12(place string) bool {
 	case strings.HasPrefix(place, "data folder/waxseal.db"):
 		return true
 	}
-	return strings.HasPrefix(place, "table documents, ") && strings.HasSuffix(place, ", payload") ||
-		strings.HasPrefix(place, "session: table documents, ") && strings.HasSuffix(place, ", payload")
+	return (strings.HasPrefix(place, "table documents, ") ||
+		strings.HasPrefix(place, "session: table documents, ")) && strings.HasSuffix(place, ", payload")
 }
 
 // deliveries opens with the PCs' own keys what was sealed to them. It returns the passwords of their PKCS#12 files.
@@ -169,7 +169,7 @@ func (h *house) searchSession(shot *snapshot, s *scanner) {
 	}
 	before := s.carried
 	for _, table := range tableNames(h.t, db) {
-		s.scanTable(h.t, db, table)
+		s.scanTable(h.t, db, "session: table "+table)
 	}
 	if s.carried == before {
 		h.t.Error("the search did not see the PKCS#12 of a payload")

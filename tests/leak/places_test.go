@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	_ "modernc.org/sqlite" // reads the server's database as anybody with the file would
@@ -51,7 +52,7 @@ func (s *scanner) scanDatabase(t testing.TB, path string) (rows map[string]int) 
 	defer func() { _ = db.Close() }()
 	rows = map[string]int{}
 	for _, table := range tableNames(t, db) {
-		rows[table] = s.scanTable(t, db, table)
+		rows[table] = s.scanTable(t, db, "table "+table)
 	}
 	if len(rows) == 0 {
 		t.Fatalf("%s has no table: it is not the server's database", path)
@@ -80,8 +81,10 @@ func tableNames(t testing.TB, db *sql.DB) []string {
 	return out
 }
 
-func (s *scanner) scanTable(t testing.TB, db *sql.DB, table string) (count int) {
+// scanTable searches the table at the end of a label.
+func (s *scanner) scanTable(t testing.TB, db *sql.DB, label string) (count int) {
 	t.Helper()
+	table := label[strings.LastIndexByte(label, ' ')+1:]
 	rows, err := db.Query(`SELECT * FROM "` + table + `"`)
 	if err != nil {
 		t.Fatal(err)
@@ -100,7 +103,7 @@ func (s *scanner) scanTable(t testing.TB, db *sql.DB, table string) (count int) 
 			t.Fatal(err)
 		}
 		for i, v := range values {
-			s.scan(fmt.Sprintf("table %s, row %d, %s", table, count+1, columns[i]), v)
+			s.scan(fmt.Sprintf("%s, row %d, %s", label, count+1, columns[i]), v)
 		}
 	}
 	if err := rows.Err(); err != nil {
