@@ -18,6 +18,7 @@ import (
 	"github.com/waxseal/waxseal/internal/api"
 	"github.com/waxseal/waxseal/internal/cms"
 	"github.com/waxseal/waxseal/platforms"
+	"github.com/waxseal/waxseal/platforms/android"
 	"github.com/waxseal/waxseal/platforms/apple"
 	"github.com/waxseal/waxseal/platforms/windows"
 	"github.com/waxseal/waxseal/platforms/windows/mde"
@@ -84,7 +85,8 @@ func (s *server) admin(token string, refusals *web.Refusals) *admin.Service {
 
 // planners of every platform.
 func planners() map[profiles.Platform]delivery.Planner {
-	return map[profiles.Platform]delivery.Planner{profiles.IOS: apple.Plan, profiles.MacOS: apple.Plan, profiles.Windows: windows.Plan}
+	return map[profiles.Platform]delivery.Planner{profiles.IOS: apple.Plan, profiles.MacOS: apple.Plan, profiles.Windows: windows.Plan,
+		profiles.Android: android.Plan}
 }
 
 // pcInventoryEvery is less than the time between two sessions of a PC (mde.DefaultPoll), so that each looks at what is
@@ -164,8 +166,11 @@ func canDecrypt(der []byte) bool {
 
 // checkRendered takes from a connector only the document that was asked for, and only encrypted.
 func checkRendered(platform profiles.Platform, doc platforms.Document, payload []byte) error {
-	if platform == profiles.Windows {
+	switch platform {
+	case profiles.Windows:
 		return windows.CheckRendered(doc, payload)
+	case profiles.Android:
+		return android.CheckRendered(doc, payload)
 	}
 	p, err := apple.ParseProfile(payload)
 	switch {

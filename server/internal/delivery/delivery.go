@@ -84,7 +84,7 @@ func (s *Service) Step(ctx context.Context, enr model.Enrolment, r reconcile.Rep
 // settled is the cheap way out for an idle device for which nothing changed.
 func (s *Service) settled(ctx context.Context, enr model.Enrolment, r reconcile.Report) (bool, error) {
 	now := s.c.Clock()
-	if r.Outcome != reconcile.OutcomeIdle || enr.Dirty || !now.Before(enr.InventoryAt) {
+	if r.Outcome != reconcile.OutcomeIdle || r.Documents != nil || enr.Dirty || !now.Before(enr.InventoryAt) {
 		return false, nil
 	}
 	generation, err := s.c.Store.Generation(ctx)
@@ -107,6 +107,7 @@ func (s *Service) decide(ctx context.Context, enrolmentID string, r reconcile.Re
 	result := reconcile.Decide(reconcile.Input{
 		Snapshot: snap, Report: r, Settings: s.settings(snap.Enrolment.Platform), Now: now, Plan: s.planner(snap.Enrolment.Platform),
 		CanDecrypt: s.c.CanDecrypt(snap.Enrolment.Certificate), NewUUID: s.c.NewUUID,
+		Together: snap.Enrolment.Platform == profiles.Android,
 	})
 	if result.Decision.Empty() {
 		return result, s.touch(ctx, enrolmentID, now)

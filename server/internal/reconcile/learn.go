@@ -23,6 +23,9 @@ func (w *work) learn() {
 		return
 	}
 	c.UpdatedAt = w.now
+	if d := w.docs[c.DocumentID]; d != nil && r.Seq > d.ReportedSeq {
+		d.ReportedSeq = r.Seq
+	}
 	switch r.Outcome {
 	case OutcomeNotNow:
 		c.State = model.CommandNotNow

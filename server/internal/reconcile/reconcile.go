@@ -29,7 +29,9 @@ const (
 type Report struct {
 	Outcome     Outcome
 	CommandUUID string
-	Error       string // a sentence, for OutcomeFailed
+	// Seq numbers the reports about one document, where the device does so.
+	Seq   int64
+	Error string // a sentence, for OutcomeFailed
 	// Reason is why it failed; empty means that the device refused.
 	Reason platforms.Reason
 	// UserAbsent: the enrolled user is not logged on, so what belongs to the user can be neither changed nor seen.
