@@ -1,6 +1,8 @@
 package android
 
 import (
+	"slices"
+
 	"github.com/waxseal/waxseal/platforms"
 	"github.com/waxseal/waxseal/profiles"
 )
@@ -30,9 +32,13 @@ func appName(pkg string) string {
 	return pkg
 }
 
-// configurable tells whether the names of the app's managed configuration are known. Those of other apps must be read from
-// the app itself (android.md section 6), so they get keys and no settings.
-func configurable(pkg string) bool { return pkg == profiles.PackageOutlook || pkg == packageGmail }
+// configurable are the apps whose managed configuration has known names. Those of others must be read from the app itself
+// (android.md section 6), so they get keys and no settings.
+func configurable(apps []string) []string {
+	return slices.DeleteFunc(apps, func(pkg string) bool { return !hasSettings(pkg) })
+}
+
+func hasSettings(pkg string) bool { return pkg == profiles.PackageOutlook || pkg == packageGmail }
 
 // smime begins the keys of Outlook's S/MIME settings. Source: Microsoft Learn, "S/MIME for Outlook for iOS and Android".
 const smime = "com.microsoft.outlook.Mail.SMIMEEnabled"

@@ -52,7 +52,7 @@ func (p *planner) planGrants(keys []platforms.Document) []platforms.Document {
 	var docs []platforms.Document
 	for _, app := range p.apps {
 		var notes []string // an app with settings of its own has them there
-		if !configurable(app.pkg) {
+		if !hasSettings(app.pkg) {
 			notes = notInApp(app.pkg)
 		}
 		for _, key := range keys {

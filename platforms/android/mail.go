@@ -19,13 +19,12 @@ func (p *planner) planMails() []platforms.Document {
 		if !ok {
 			continue
 		}
-		id := docMail + o.Name
-		for _, pkg := range spec.AndroidApps() {
-			if !configurable(pkg) {
-				continue
+		for i, pkg := range configurable(spec.AndroidApps()) {
+			id := docMail + o.Name
+			if i > 0 {
+				id += "." + pkg
 			}
 			docs = append(docs, p.mail(id, pkg, o.Name, spec, holder))
-			id = docMail + o.Name + "." + pkg
 		}
 	}
 	return docs
