@@ -10,9 +10,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/waxseal/waxseal/internal/link"
+	"github.com/waxseal/waxseal/profiles"
 	"github.com/waxseal/waxseal/server/internal/model"
 )
 
@@ -28,8 +30,10 @@ const (
 // Redeem exchanges a challenge and a certificate request for an identity job. The same key again returns the challenge
 // as it is, with the certificate once it is there. Of the request only the key is used; names come from the challenge.
 //
+// The challenge must be one of these platforms, if any are given: each endpoint takes its own only.
+//
 // A *Refusal is an error in the request; model.ErrNotFound, model.ErrExpired and model.ErrSpent are about the challenge.
-func (s *Service) Redeem(ctx context.Context, challenge string, csr *x509.CertificateRequest) (model.Challenge, error) {
+func (s *Service) Redeem(ctx context.Context, challenge string, csr *x509.CertificateRequest, of ...profiles.Platform) (model.Challenge, error) {
 	if challenge == "" {
 		return model.Challenge{}, refuse("the request carries no challenge password; enrol with a profile downloaded from an enrolment link")
 	}
@@ -39,6 +43,9 @@ func (s *Service) Redeem(ctx context.Context, challenge string, csr *x509.Certif
 	c, err := s.cfg.Store.ChallengeByHash(ctx, Hash(challenge))
 	if err != nil {
 		return model.Challenge{}, fmt.Errorf("reading the challenge: %w", err)
+	}
+	if len(of) > 0 && !slices.Contains(of, c.Platform) {
+		return model.Challenge{}, model.ErrNotFound
 	}
 	if err := checkRequest(csr, c); err != nil {
 		return c, err

@@ -149,11 +149,34 @@ func (w *work) blind(kind ActionKind) bool {
 
 // chooseEnd removes the enrolment itself, last, once the inventory has shown that everything else is gone.
 func (w *work) chooseEnd() *Action {
-	if w.device.State != model.DeviceRetiring || len(w.docs) > 0 || !w.fresh() {
+	if w.device.State != model.DeviceRetiring {
+		return nil
+	}
+	if w.patienceEnds() {
+		return w.command(ActionRemoveEnrolment, "", "", Action{}) // the device's goodbye is all that will be known
+	}
+	if len(w.docs) > 0 || !w.fresh() {
 		return nil
 	}
 	w.device.Removal = model.RemovalVerified
 	return w.command(ActionRemoveEnrolment, "", "", Action{})
+}
+
+// retirePatience is how long a device that is to leave may wait for its user. Who has left the company does not log on
+// again, and with the enrolment the platform takes away all that came by it.
+const retirePatience = 7 * 24 * time.Hour
+
+// patienceEnds: nothing but the user's absence has kept the device from being emptied, and it has done so for long.
+func (w *work) patienceEnds() bool {
+	if !w.in.Report.UserAbsent || w.now.Sub(w.device.StateAt) < retirePatience {
+		return false
+	}
+	for _, d := range w.docs {
+		if !d.Document.UserScope {
+			return false
+		}
+	}
+	return true
 }
 
 // command turns a choice into a stored command: an open one for the same thing is used again, under its own UUID, unless

@@ -104,7 +104,7 @@ func (w *work) done(c *model.Command) {
 	case ActionErase:
 		w.left(model.RemovalReported)
 	case ActionRemoveEnrolment:
-		w.left(model.RemovalVerified)
+		w.left(model.RemovalReported) // or what the inventory has shown before
 	}
 }
 
@@ -251,6 +251,7 @@ func (w *work) left(how model.Removal) {
 		w.forget(d)
 	}
 	w.device.State, w.device.StateAt = model.DeviceLeft, w.now
+	w.enrolment.NextCertificate, w.enrolment.NextCertSHA256 = nil, ""
 	w.enrolment.State = model.EnrolmentEnded
 	w.audit("device.left", w.device.ID, "ok", map[string]string{"removal": string(w.device.Removal)})
 }

@@ -9,6 +9,7 @@ import (
 	"net/http"
 
 	"github.com/waxseal/waxseal/internal/scepmsg"
+	"github.com/waxseal/waxseal/profiles"
 	"github.com/waxseal/waxseal/server/internal/identity"
 	"github.com/waxseal/waxseal/server/internal/model"
 	"github.com/waxseal/waxseal/server/internal/web"
@@ -65,7 +66,7 @@ func (e *Endpoint) enrol(ctx context.Context, req *scepmsg.Request, parse error)
 	case !sameKey(req):
 		return nil, nil, &refused{info: scepmsg.BadMessageCheck, reason: "the request is signed by another key than it asks to certify"}
 	}
-	c, err := e.cfg.Identity.Redeem(ctx, req.Challenge, req.CSR)
+	c, err := e.cfg.Identity.Redeem(ctx, req.Challenge, req.CSR, profiles.IOS, profiles.MacOS)
 	if err != nil {
 		return nil, nil, challengeFault(err)
 	}

@@ -178,6 +178,9 @@ func (t *tx) bindDevice(e model.Enrolment, d model.Device, now time.Time) (model
 		if err := t.endEnrolment(other, profiles.EventUnenroll, now); err != nil {
 			return e, err
 		}
+		if err := t.audit(replaced(e, "enrolment.replaced", other.ID, other.UserID, now)); err != nil {
+			return e, err
+		}
 	}
 	e.DeviceID, e.State, e.Version = id, model.EnrolmentAuthenticated, e.Version+1
 	if err := t.do(`UPDATE certificates SET device_id = $1 WHERE enrolment_id = $2`, id, e.ID); err != nil {
@@ -209,6 +212,12 @@ func (t *tx) ownDevice(e model.Enrolment, d model.Device, now time.Time) (string
 	return d.ID, put(t, devices(), devices().insert(), d)
 }
 
+// replaced says who took the place of whom: a device says itself which one it is.
+func replaced(by model.Enrolment, action, object, former string, now time.Time) model.AuditEntry {
+	return model.AuditEntry{At: now, Actor: "enrolment " + by.ID, Action: action, Object: object, Outcome: "ok",
+		Detail: map[string]string{"user": by.UserID, "former": former}}
+}
+
 // displace lets the device leave its former users: nobody saw their keys go, so it is unconfirmed.
 func (t *tx) displace(e model.Enrolment, d model.Device, now time.Time) error {
 	former, err := list(t, devices(), `WHERE platform = $1 AND external_id = $2 AND user_id <> $3 AND state <> 'left' ORDER BY id`+t.db.dialect.ForUpdate,
@@ -218,6 +227,9 @@ func (t *tx) displace(e model.Enrolment, d model.Device, now time.Time) error {
 	}
 	for _, f := range former {
 		if err := t.leave(f.ID, model.RemovalUnconfirmed, profiles.EventUnenroll, now); err != nil {
+			return err
+		}
+		if err := t.audit(replaced(e, "device.displaced", f.ID, f.UserID, now)); err != nil {
 			return err
 		}
 	}

@@ -103,6 +103,7 @@ func newDesk(t *testing.T) *desk {
 	t.Helper()
 	d := &desk{delivery: &scripted{}, sessions: &shelf{rows: map[string]model.Session{}}}
 	d.rig = newRig(t, func(c *windowsmdm.Config) {
+		c.Rand = zeros{} // so that commands are numbered from where the statuses end
 		c.Sender = sender.New(sender.Config{Identity: c.Identity, Authority: c.Authority, Clock: c.Clock})
 		c.Delivery, c.Sessions, c.Devices, c.ProviderID = d.delivery, d.sessions, d, "Waxseal"
 		c.Kick = func() { d.kicks++ }
@@ -222,3 +223,11 @@ var (
 	atomic = []syncml.Command{{Verb: syncml.Atomic, Commands: []syncml.Command{
 		{Verb: syncml.Add, Items: []syncml.Item{{Target: "./a", Data: "1"}}}, {Verb: syncml.Add, Items: []syncml.Item{{Target: "./b", Data: "2"}}}}}}
 )
+
+// zeros are the most foreseeable random numbers.
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) {
+	clear(p)
+	return len(p), nil
+}

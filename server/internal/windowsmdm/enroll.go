@@ -9,6 +9,7 @@ import (
 	"unicode"
 
 	"github.com/waxseal/waxseal/platforms/windows/mde"
+	"github.com/waxseal/waxseal/profiles"
 	"github.com/waxseal/waxseal/server/internal/identity"
 	"github.com/waxseal/waxseal/server/internal/model"
 	"github.com/waxseal/waxseal/server/internal/sender"
@@ -140,7 +141,7 @@ func (e *Endpoint) redeem(ctx context.Context, cred credential, csr *x509.Certif
 	var c model.Challenge
 	var err error
 	if cred.token != "" {
-		c, err = e.cfg.Identity.Redeem(ctx, cred.token, csr)
+		c, err = e.cfg.Identity.Redeem(ctx, cred.token, csr, profiles.Windows)
 	} else {
 		c, err = e.cfg.Identity.Direct(ctx, identity.Secret(cred.secret), csr)
 	}

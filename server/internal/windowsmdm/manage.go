@@ -2,8 +2,10 @@ package windowsmdm
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strconv"
 	"strings"
@@ -131,7 +133,11 @@ func (e *Endpoint) converse(ctx context.Context, enr model.Enrolment, msg *syncm
 	if err != nil {
 		return nil, 0, err
 	}
-	commands, pending, err := e.next(ctx, enr, msg, said, len(statuses)+1)
+	first, err := e.unforeseeable(len(statuses) + 1)
+	if err != nil {
+		return nil, 0, err
+	}
+	commands, pending, err := e.next(ctx, enr, msg, said, first)
 	return append(statuses, commands...), pending, err
 }
 
@@ -149,6 +155,16 @@ func (e *Endpoint) more(ctx context.Context, enr model.Enrolment, msg *syncml.Me
 	}
 	next := syncml.Command{Verb: syncml.Alert, ID: strconv.Itoa(len(statuses) + 1), Data: syncml.AlertNextMessage}
 	return append(statuses, next), 0, e.keep(ctx, s, t)
+}
+
+// unforeseeable is the number of our next command. Answers name it, so those of a session that somebody recorded behind a
+// proxy fit no other.
+func (e *Endpoint) unforeseeable(least int) (int, error) {
+	var b [4]byte
+	if _, err := io.ReadFull(e.cfg.Rand, b[:]); err != nil {
+		return 0, fmt.Errorf("choosing the number of a command: %w", err)
+	}
+	return least + int(binary.BigEndian.Uint32(b[:])>>2), nil
 }
 
 // next carries the session on: what it waited for is in the store, since the next message may reach another node.
