@@ -39,7 +39,7 @@ func (p *program) enrollCommand() *cobra.Command {
 		}),
 	}
 	link.Flags().StringVar(&request.User, "user", "", "UPN of the user whose device it is")
-	link.Flags().StringVar(&platform, "platform", string(profiles.IOS), "ios, macos or windows")
+	link.Flags().StringVar(&platform, "platform", string(profiles.IOS), "ios, macos, windows or android")
 	link.Flags().StringVar(&request.Expires, "expires", "72h", "how long the link works")
 	_ = link.MarkFlagRequired("user")
 	cmd.AddCommand(link)

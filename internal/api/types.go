@@ -139,7 +139,7 @@ type Job struct {
 // LinkRequest asks for an enrolment link.
 type LinkRequest struct {
 	User     string            `json:"user" doc:"UPN"`
-	Platform profiles.Platform `json:"platform,omitempty" doc:"ios (default), macos or windows"`
+	Platform profiles.Platform `json:"platform,omitempty" doc:"ios (default), macos, windows or android"`
 	// Expires is a duration such as "72h", which is the default.
 	Expires string `json:"expires,omitempty" doc:"Duration such as 72h, the default; at most 30 days"`
 }

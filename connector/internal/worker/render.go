@@ -13,6 +13,7 @@ import (
 	"github.com/waxseal/waxseal/internal/link"
 	"github.com/waxseal/waxseal/internal/pfx"
 	"github.com/waxseal/waxseal/platforms"
+	"github.com/waxseal/waxseal/platforms/android"
 	"github.com/waxseal/waxseal/platforms/apple"
 	"github.com/waxseal/waxseal/platforms/windows"
 	"github.com/waxseal/waxseal/profiles"
@@ -24,7 +25,7 @@ const maxCredentials = 256
 // render makes a document with private keys, encrypted to one device. Nothing is opened before the recipient is known to
 // be a device of this connector that owns every record.
 func (w *Worker) render(_ context.Context, job link.Job, p link.RenderJob) (link.RenderAnswer, error) {
-	writer, ok := w.writer(p)
+	write, ok := w.writer(p)
 	if !ok {
 		return link.RenderAnswer{}, final(platforms.ReasonNotDeliverable, "this connector cannot render for platform %q", p.Platform)
 	}
@@ -43,33 +44,62 @@ func (w *Worker) render(_ context.Context, job link.Job, p link.RenderJob) (link
 	if err != nil {
 		return link.RenderAnswer{}, w.refuse(job, "document %s: %w", p.Document.ID, err)
 	}
-	creds, err := w.open(records, writer.flavour)
+	secrets, err := w.open(records)
 	if err != nil {
 		return link.RenderAnswer{}, err
 	}
-	payload, err := writer.render(p.Document, creds, func(content []byte) ([]byte, error) {
+	payload, err := write(p.Document, secrets, func(content []byte) ([]byte, error) {
 		return cms.Encrypt(w.Rand, content, []*x509.Certificate{recipient}, cms.EncryptOptions{})
 	})
+	for _, secret := range secrets {
+		clear(secret.PrivateKey)
+	}
 	if err != nil {
 		return link.RenderAnswer{}, final(platforms.ReasonRenderFailed, "%w", err)
 	}
 	return link.RenderAnswer{Payload: payload}, w.Keyring.Audit(releases(job, records, recipient)...)
 }
 
-// writer is how a platform wants its documents.
-type writer struct {
-	flavour pfx.Flavour
-	render  func(platforms.Document, map[string]platforms.PKCS12, func([]byte) ([]byte, error)) ([]byte, error)
-}
+// seal encrypts to the recipient.
+type seal = func([]byte) ([]byte, error)
+
+// writer makes a platform's document of opened records, which are by the SHA-256 of their certificates.
+type writer func(doc platforms.Document, secrets map[string]escrow.Secret, s seal) ([]byte, error)
 
 func (w *Worker) writer(p link.RenderJob) (writer, bool) {
 	switch p.Platform {
 	case profiles.IOS, profiles.MacOS:
-		return writer{pfx.Flavour(apple.PKCS12Flavour(p.OSVersion, p.Platform, w.ModernPKCS12)), apple.Render}, true
+		return w.inPKCS12(pfx.Flavour(apple.PKCS12Flavour(p.OSVersion, p.Platform, w.ModernPKCS12)), apple.Render), true
 	case profiles.Windows:
-		return writer{pfx.Flavour(windows.PKCS12Flavour(p.OSVersion)), windows.Render}, true
+		return w.inPKCS12(pfx.Flavour(windows.PKCS12Flavour(p.OSVersion)), windows.Render), true
+	case profiles.Android:
+		return inPKCS8, true
 	}
-	return writer{}, false
+	return nil, false
+}
+
+// inPKCS12 is for platforms that take keys as PKCS#12 files, each under a password that only the sealed document tells.
+func (w *Worker) inPKCS12(flavour pfx.Flavour, render func(platforms.Document, map[string]platforms.PKCS12, seal) ([]byte, error)) writer {
+	return func(doc platforms.Document, secrets map[string]escrow.Secret, s seal) ([]byte, error) {
+		files := map[string]platforms.PKCS12{}
+		for sha, secret := range secrets {
+			file, err := w.pkcs12(secret, flavour)
+			if err != nil {
+				return nil, fmt.Errorf("certificate %s: %w", sha, err)
+			}
+			files[sha] = file
+		}
+		return render(doc, files, s)
+	}
+}
+
+// inPKCS8 is for Android: its app takes the key as it is, since the platform's PKCS#12 readers differ (android.md P12-1).
+func inPKCS8(doc platforms.Document, secrets map[string]escrow.Secret, s seal) ([]byte, error) {
+	keys := map[string]android.Key{}
+	for sha, secret := range secrets {
+		keys[sha] = android.Key{PKCS8: secret.PrivateKey, Chain: secret.Chain}
+	}
+	return android.Render(doc, keys, s)
 }
 
 // match finds the record of each credential and checks that the holder owns it.
@@ -101,9 +131,9 @@ func match(p link.RenderJob, holder deviceca.Holder) ([]escrow.Record, error) {
 	return out, nil
 }
 
-// open makes a PKCS#12 of each record, under a password that only the sealed document tells.
-func (w *Worker) open(records []escrow.Record, flavour pfx.Flavour) (map[string]platforms.PKCS12, error) {
-	out := map[string]platforms.PKCS12{}
+// open opens each record.
+func (w *Worker) open(records []escrow.Record) (map[string]escrow.Secret, error) {
+	out := map[string]escrow.Secret{}
 	for _, r := range records {
 		secret, err := w.Keyring.OpenRecord(r)
 		if errors.Is(err, escrow.ErrNotRecipient) {
@@ -112,16 +142,13 @@ func (w *Worker) open(records []escrow.Record, flavour pfx.Flavour) (map[string]
 		if err != nil {
 			return nil, final(platforms.ReasonRenderFailed, "record %s: %w", r.ID, err)
 		}
-		if out[r.CertSHA256], err = w.pkcs12(secret, flavour); err != nil {
-			return nil, final(platforms.ReasonRenderFailed, "record %s: %w", r.ID, err)
-		}
+		out[r.CertSHA256] = secret
 	}
 	return out, nil
 }
 
 func (w *Worker) pkcs12(secret escrow.Secret, flavour pfx.Flavour) (platforms.PKCS12, error) {
 	key, err := x509.ParsePKCS8PrivateKey(secret.PrivateKey)
-	clear(secret.PrivateKey)
 	if err != nil {
 		return platforms.PKCS12{}, errors.New("the private key does not parse")
 	}

@@ -341,7 +341,7 @@ func TestLinksAndTokens(t *testing.T) {
 	if len(l.Warnings) != 1 || l.Warnings[0].Reason != platforms.ReasonNoPushCertificate {
 		t.Errorf("warnings %+v", l.Warnings)
 	}
-	for _, bad := range []api.LinkRequest{{User: "nobody@corp.test"}, {User: "alice@corp.test", Platform: "android"},
+	for _, bad := range []api.LinkRequest{{User: "nobody@corp.test"}, {User: "alice@corp.test", Platform: "symbian"},
 		{User: "alice@corp.test", Expires: "soon"}, {User: "alice@corp.test", Expires: "-1h"}, {User: "alice@corp.test", Expires: "9000h"}} {
 		_, err := b.EnrollmentLink(t.Context(), bad)
 		problem(t, err, 422)

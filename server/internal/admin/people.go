@@ -101,7 +101,7 @@ func (s *Service) createLink(ctx context.Context, in *struct{ Body api.LinkReque
 		return nil, err
 	}
 	out := &body[api.Link]{Body: link}
-	if s.PushTopic == "" && platform != profiles.Windows {
+	if s.PushTopic == "" && (platform == profiles.IOS || platform == profiles.MacOS) {
 		out.Body.Warnings = []api.Warning{noPush()}
 	}
 	return out, nil
@@ -111,10 +111,10 @@ func linkPlatform(p profiles.Platform) (profiles.Platform, error) {
 	switch p {
 	case "", profiles.IOS:
 		return profiles.IOS, nil
-	case profiles.MacOS, profiles.Windows:
+	case profiles.MacOS, profiles.Windows, profiles.Android:
 		return p, nil
 	}
-	return "", refuse(http.StatusUnprocessableEntity, "body.platform", "platform %q cannot be enrolled yet; use ios, macos or windows", p)
+	return "", refuse(http.StatusUnprocessableEntity, "body.platform", "platform %q cannot be enrolled; use ios, macos, windows or android", p)
 }
 
 func linkLife(s string) (time.Duration, error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -23,7 +24,7 @@ func (e *Endpoint) enroll(w http.ResponseWriter, r *http.Request) error {
 	}
 	private(w)
 	token := web.Vars(r)["token"]
-	l, err := e.link(r.Context(), token)
+	l, err := e.link(r.Context(), token, profiles.Android)
 	if err != nil {
 		return e.deadLink(w, r, l, err)
 	}
@@ -31,10 +32,10 @@ func (e *Endpoint) enroll(w http.ResponseWriter, r *http.Request) error {
 		Platform: string(l.Platform), Until: l.ExpiresAt.UTC().Format("2 January 2006 15:04 MST"), NoPush: e.cfg.PushTopic == ""})
 }
 
-// link reads the link of a token; the secrets of Windows are no links here.
-func (e *Endpoint) link(ctx context.Context, token string) (model.Link, error) {
+// link reads the link of a token; the secrets of Windows are no links here, and Android's have a page only.
+func (e *Endpoint) link(ctx context.Context, token string, pages ...profiles.Platform) (model.Link, error) {
 	l, err := e.cfg.Identity.Link(ctx, token)
-	if l.Platform == profiles.Windows {
+	if l.Platform != "" && l.Platform != profiles.IOS && l.Platform != profiles.MacOS && !slices.Contains(pages, l.Platform) {
 		return model.Link{}, model.ErrNotFound
 	}
 	return l, err

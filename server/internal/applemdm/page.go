@@ -53,6 +53,13 @@ a.button { display: inline-block; padding: .7rem 1.4rem; border-radius: .5rem; b
 {{- else}}
 <h1>Enrol this device{{with .Organization}} with {{.}}{{end}}</h1>
 <p>Your mail will be set up to be signed and encrypted, and mail that was encrypted to you before will open here.</p>
+{{- if eq .Platform "android"}}
+<ol>
+<li>Open the companion app in the work profile of the device.</li>
+<li>Give it the address of this page, by its camera or by copying it.</li>
+<li>Leave the device unlocked and connected for a few minutes.</li>
+</ol>
+{{- else}}
 <ol>
 <li>Open this page on the device itself, in Safari.</li>
 <li>Download the profile:<br><a class="button" href="{{.Download}}">Download profile</a></li>
@@ -63,8 +70,9 @@ a.button { display: inline-block; padding: .7rem 1.4rem; border-radius: .5rem; b
 {{- end}}
 <li>Leave the device unlocked and connected for a few minutes.</li>
 </ol>
+{{- end}}
 <p>The link works for one device, until {{.Until}}.</p>
-{{- if .NoPush}}
+{{- if and .NoPush (ne .Platform "android")}}
 <p class="note"><strong>NoPushCertificate:</strong> this server has no push certificate, so it cannot wake Apple devices. A real
 device will enrol and then not fetch anything. Tell your administrator before you go on.</p>
 {{- end}}
