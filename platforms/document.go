@@ -29,6 +29,8 @@ type Input struct {
 	UPN       string
 	User      profiles.User
 	Device    Device
+	// Channel is the management channel that the plan is for: "device", or "user" for the second one of a Mac.
+	Channel string
 	// Profiles are the ones that apply to user and device (profiles.Effective).
 	Profiles []profiles.Object
 	// CAs maps the name of a connector's CA to its root certificate (DER); a name that is missing waits.
