@@ -100,7 +100,7 @@ func (s *server) delivery() *delivery.Service {
 }
 
 func (s *server) apple(core *delivery.Service, authority *identity.Authority, from *sender.Sender, refusals *web.Refusals) *applemdm.Endpoint {
-	return applemdm.New(applemdm.Config{Identity: s.identity, Authority: authority, Sender: from, Refusals: refusals, Devices: s.db,
+	return applemdm.New(applemdm.Config{Identity: s.identity, Authority: authority, Sender: from, Refusals: refusals, Devices: s.db, Bootstrap: bootstrapTokens{s.db},
 		Delivery: &delivery.Apple{Service: core, Sign: s.sign, EnrolmentIdentifier: s.fixed.Namespace + ".enrollment"},
 		Profile:  s.enrolmentProfile, Keep: s.keep, Kick: s.kick, Raise: s.metrics.unparsable, Organization: s.Settings.Organization,
 		PushTopic: s.pushTopic, Clock: s.Clock, Logger: s.Logger})

@@ -151,14 +151,25 @@ type IdentityAnswer struct {
 
 // IssueJob asks a CA for a certificate with a key that the connector makes. IntentID is also the record's id.
 type IssueJob struct {
-	IntentID    string                            `json:"intentId"`
-	EnrolmentID string                            `json:"enrolmentId"`
-	DeviceID    string                            `json:"deviceId"`
-	UserID      string                            `json:"userId"`
-	Profile     string                            `json:"profile"`
-	Request     profiles.CertificateRequest       `json:"request"`
-	Subject     []byte                            `json:"subject"` // DER RDNSequence, variables already expanded
-	SANs        []profiles.SubjectAlternativeName `json:"sans"`    // expanded
+	IntentID    string `json:"intentId"`
+	EnrolmentID string `json:"enrolmentId"`
+	// HolderID is the enrolment that the device certificate names, where it is another one: a Mac's user channel speaks with
+	// the certificate of its device channel. Empty: EnrolmentID.
+	HolderID string                            `json:"holderId,omitempty"`
+	DeviceID string                            `json:"deviceId"`
+	UserID   string                            `json:"userId"`
+	Profile  string                            `json:"profile"`
+	Request  profiles.CertificateRequest       `json:"request"`
+	Subject  []byte                            `json:"subject"` // DER RDNSequence, variables already expanded
+	SANs     []profiles.SubjectAlternativeName `json:"sans"`    // expanded
+}
+
+// Holder is the enrolment that the device certificate names: the owner of the key.
+func (j IssueJob) Holder() string {
+	if j.HolderID != "" {
+		return j.HolderID
+	}
+	return j.EnrolmentID
 }
 
 // IssueAnswer is the same for the same IntentID until the server has accepted it. An intent that is asked for again after

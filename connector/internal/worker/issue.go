@@ -111,8 +111,8 @@ func checkIssue(p link.IssueJob) error {
 	if !intentID.MatchString(p.IntentID) {
 		return final("", "intent id %q: it is 15 to 64 lower-case letters, digits and hyphens", p.IntentID)
 	}
-	if !escrow.IsOwner(link.EnrolmentURN(p.EnrolmentID)) {
-		return final("", "enrolment %q: an id is 1 to 128 letters, digits, dots and hyphens", p.EnrolmentID)
+	if !escrow.IsOwner(link.EnrolmentURN(p.Holder())) {
+		return final("", "enrolment %q: an id is 1 to 128 letters, digits, dots and hyphens", p.Holder())
 	}
 	if len(p.Subject) > maxSubject {
 		return final("", "a subject of %d bytes: at most %d are possible", len(p.Subject), maxSubject)
@@ -278,7 +278,7 @@ func (w *Worker) sealIssued(p link.IssueJob, chain [][]byte, key *rsa.PrivateKey
 	}
 	defer clear(der)
 	secret := escrow.Secret{PrivateKey: der, Chain: chain}
-	return escrow.Seal(w.Rand, p.IntentID, link.EnrolmentURN(p.EnrolmentID), hash(chain[0]), secret, set.Connectors())
+	return escrow.Seal(w.Rand, p.IntentID, link.EnrolmentURN(p.Holder()), hash(chain[0]), secret, set.Connectors())
 }
 
 // freshWraps seals a known answer's record to the connectors of today, if the key set has changed since.

@@ -34,12 +34,12 @@ func (e *Endpoint) checkin(w http.ResponseWriter, r *http.Request) error {
 		return e.refused(r.Context(), s.enr.ID, err)
 	}
 	if msg.From().IsUser() {
-		return userChannel(msg)
+		return e.userChannel(r.Context(), w, s, msg)
 	}
-	return e.deviceChannel(r.Context(), s, msg)
+	return e.deviceChannel(r.Context(), w, s, msg)
 }
 
-func (e *Endpoint) deviceChannel(ctx context.Context, s message, msg mdm.Message) error {
+func (e *Endpoint) deviceChannel(ctx context.Context, w http.ResponseWriter, s message, msg mdm.Message) error {
 	switch m := msg.(type) {
 	case *mdm.TokenUpdate:
 		return e.tokenUpdate(ctx, s, m)
@@ -50,20 +50,9 @@ func (e *Endpoint) deviceChannel(ctx context.Context, s message, msg mdm.Message
 		e.cfg.Kick() // certificates may have to be revoked
 		return nil
 	case *mdm.SetBootstrapToken, *mdm.GetBootstrapToken:
-		return nil // none is kept: nothing that we send needs one, and it is a secret
+		return e.bootstrapToken(ctx, w, s, msg)
 	case *mdm.UserAuthenticate:
-		return userChannel(msg)
-	}
-	return unanswered(msg)
-}
-
-// userChannel answers for the users of a Mac, which are not managed: 410 to their logon, nothing else.
-func userChannel(msg mdm.Message) error {
-	switch msg.(type) {
-	case *mdm.UserAuthenticate:
-		return web.Errorf(http.StatusGone, "users of this device are not managed")
-	case *mdm.TokenUpdate, *mdm.CheckOut:
-		return nil
+		return e.userLogon(ctx, w, s, m)
 	}
 	return unanswered(msg)
 }
@@ -95,6 +84,13 @@ func (e *Endpoint) first(ctx context.Context, s message, m *mdm.Authenticate) er
 		return e.refused(ctx, s.enr.ID, err)
 	}
 	web.Annotate(ctx, enr.ID, enr.DeviceID)
+	if e.cfg.Bootstrap == nil {
+		return nil
+	}
+	// A token from before is worth nothing to a device that begins anew (apple.md section 2).
+	if err := e.cfg.Bootstrap.SetBootstrapToken(ctx, enr.DeviceID, nil); err != nil {
+		return e.refused(ctx, enr.ID, err)
+	}
 	return nil
 }
 

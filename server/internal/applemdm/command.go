@@ -7,6 +7,7 @@ import (
 	"github.com/waxseal/waxseal/platforms/apple/mdm"
 	"github.com/waxseal/waxseal/server/internal/identity"
 	"github.com/waxseal/waxseal/server/internal/model"
+	"github.com/waxseal/waxseal/server/internal/web"
 )
 
 // pendingHeader counts, on an answer without a command, what will come by itself. Apple's devices do not look at it; a
@@ -30,13 +31,18 @@ func (e *Endpoint) command(w http.ResponseWriter, r *http.Request) error {
 	if err := belongs(s.enr, report.Enrollment); err != nil {
 		return e.refused(ctx, s.enr.ID, err)
 	}
-	if report.IsUser() {
-		return nil // users of a Mac are not managed
-	}
 	if s.enr.State != model.EnrolmentActive {
 		return e.refused(ctx, s.enr.ID, &identity.Refusal{Reason: "the device has not sent TokenUpdate yet"})
 	}
-	command, pending, err := e.cfg.Delivery.Report(ctx, s.enr, report)
+	enr := s.enr
+	if report.IsUser() {
+		managed := false
+		if enr, managed, err = e.userReport(ctx, s, report.Enrollment); err != nil || !managed {
+			return err
+		}
+		web.Annotate(ctx, enr.ID, enr.DeviceID)
+	}
+	command, pending, err := e.cfg.Delivery.Report(ctx, enr, report)
 	if err != nil {
 		return e.refused(ctx, s.enr.ID, err)
 	}

@@ -42,6 +42,8 @@ type Config struct {
 	Sender    *sender.Sender
 	Delivery  Delivery
 	Devices   Devices
+	// Bootstrap keeps the bootstrap tokens of Macs; nil: none is kept.
+	Bootstrap Bootstrap
 	Refusals  *web.Refusals
 	// Profile makes the bytes of an enrolment profile for a challenge, unsigned or signed.
 	Profile func(challenge, enrolmentID string) ([]byte, error)

@@ -243,7 +243,7 @@ func checkIssuedRecord(r escrow.Record, asked link.IssueJob, certSHA256 string, 
 	if err := r.Check(); err != nil {
 		return refusal{err}
 	}
-	if r.ID != asked.IntentID || r.Owner != link.EnrolmentURN(asked.EnrolmentID) || r.CertSHA256 != certSHA256 {
+	if r.ID != asked.IntentID || r.Owner != link.EnrolmentURN(asked.Holder()) || r.CertSHA256 != certSHA256 {
 		return refuse("the sealed key names record %s, owner %s and certificate %s, not the ones of this job", r.ID, r.Owner, r.CertSHA256)
 	}
 	return checkConnectorsOnly(r, signed)

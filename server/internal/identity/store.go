@@ -30,6 +30,11 @@ type Store interface {
 	// Promote makes the renewed certificate the enrolment's, since the device uses it: the former one is superseded, and what
 	// was rendered for it is rendered again. Another state than expected changes nothing.
 	Promote(ctx context.Context, enrolmentID, certSHA256 string, now time.Time, audit model.AuditEntry) (model.Enrolment, error)
+	// OpenUserChannel makes the user channel of the enrolment u.HolderID, or gives it new push values. model.ErrConflict: the
+	// device channel is not active, or another user of the device has the channel.
+	OpenUserChannel(ctx context.Context, u model.Enrolment, now time.Time, audit model.AuditEntry) (model.Enrolment, error)
+	// UserChannel is the living one of a device channel; model.ErrNotFound.
+	UserChannel(ctx context.Context, holderID string) (model.Enrolment, error)
 	// EnrolmentByID reads one; model.ErrNotFound.
 	EnrolmentByID(ctx context.Context, id string) (model.Enrolment, error)
 	// SetCredential replaces the hash of the bearer credential.

@@ -82,13 +82,21 @@ const (
 	EnrolmentEnded         EnrolmentState = "ended"
 )
 
+// The channels.
+const (
+	ChannelDevice = "device"
+	ChannelUser   = "user" // of a Mac
+)
+
 // Enrolment is one management channel of a device. Queue, push token and certificate binding belong to it.
 type Enrolment struct {
-	ID         string
-	DeviceID   string // empty until Authenticate
-	UserID     string
-	Platform   profiles.Platform
-	Channel    string // "device" or "user"
+	ID       string
+	DeviceID string // empty until Authenticate
+	UserID   string
+	Platform profiles.Platform
+	Channel  string // "device" or "user"
+	// HolderID is, for a user channel, the enrolment of the device channel, whose certificate it speaks with.
+	HolderID   string
 	ExternalID string // UDID (apple.md 1.4), DeviceID (windows.md 1.6); empty until Authenticate
 	State      EnrolmentState
 	// CertStore is where a PC keeps its certificate, "User" or "System"; empty on other platforms.

@@ -16,7 +16,12 @@ import (
 
 // requestCertificates stores the intent for every certificate that a profile wants on this device: one that is missing,
 // one whose profile now asks for something else, one that is inside its renewal window.
+//
+// A Mac has its certificates in the login keychain, by its user channel.
 func (w *work) requestCertificates() {
+	if w.enrolment.Platform == profiles.MacOS && w.enrolment.Channel != model.ChannelUser {
+		return
+	}
 	for _, o := range w.applying {
 		p, ok := o.Spec.(*profiles.PKCSCertificate)
 		if !ok || w.roots()[p.CertificateAuthority] == nil {
@@ -83,7 +88,7 @@ func (w *work) issueRequest(name string, p *profiles.PKCSCertificate) (link.Issu
 	if err != nil {
 		return link.IssueJob{}, err
 	}
-	return link.IssueJob{EnrolmentID: w.enrolment.ID, DeviceID: w.device.ID, UserID: w.in.Snapshot.User.ID,
+	return link.IssueJob{EnrolmentID: w.enrolment.ID, HolderID: w.enrolment.HolderID, DeviceID: w.device.ID, UserID: w.in.Snapshot.User.ID,
 		Profile: name, Request: p.CertificateRequest, Subject: subject, SANs: sans}, nil
 }
 

@@ -16,6 +16,9 @@ func (w *work) choose() *Action {
 	if w.enrolment.State == model.EnrolmentEnded || w.device.State == model.DeviceLeft || w.staysFor > 0 {
 		return nil
 	}
+	if w.device.State == model.DeviceWiping && w.enrolment.Channel == model.ChannelUser {
+		return nil // the device channel erases everything
+	}
 	if w.device.State == model.DeviceWiping {
 		return w.command(ActionErase, "", "", Action{})
 	}
@@ -132,6 +135,10 @@ func (w *work) chooseInventory() *Action {
 		if w.blind(q.kind) {
 			continue
 		}
+		if q.kind == ActionAskFacts && w.enrolment.Channel == model.ChannelUser { // the device channel asks for them
+			*q.at = w.now
+			continue
+		}
 		if !q.at.IsZero() && (!due || !q.at.Before(w.enrolment.InventoryAt)) {
 			continue
 		}
@@ -156,6 +163,13 @@ func (w *work) chooseEnd() *Action {
 		return w.command(ActionRemoveEnrolment, "", "", Action{}) // the device's goodbye is all that will be known
 	}
 	if len(w.docs) > 0 || !w.fresh() {
+		return nil
+	}
+	if w.enrolment.Channel == model.ChannelUser {
+		w.enrolment.State = model.EnrolmentEnded // it is empty, and ends with the device's enrolment
+		return nil
+	}
+	if w.in.Snapshot.UserDocuments > 0 {
 		return nil
 	}
 	w.device.Removal = model.RemovalVerified

@@ -33,6 +33,8 @@ type Snapshot struct {
 	// Members are the ids of trusted connectors' members.
 	Members   []string
 	Inventory model.Inventory
+	// UserDocuments counts the documents of the user channels that hang on this enrolment.
+	UserDocuments int64
 	// Jobs are the enrolment's jobs that are not done, and failed ones, by key.
 	Jobs map[string]model.Job
 }

@@ -31,7 +31,7 @@ func (w *work) planInput() platforms.Input {
 		UserID: s.User.ID, UPN: s.User.UPN, User: s.User.Spec,
 		Device: platforms.Device{ID: w.device.ID, Platform: w.device.Platform, OSVersion: w.device.OSVersion,
 			Model: w.device.Model, Name: w.device.Name, SerialNumber: w.device.SerialNumber, IMEI: w.device.IMEI},
-		Profiles: w.applying, CAs: w.roots(), Issued: w.issued(), Imported: w.imported(),
+		Channel: w.enrolment.Channel, Profiles: w.applying, CAs: w.roots(), Issued: w.issued(), Imported: w.imported(),
 		PreviousCurrent: w.previousCurrent(), Redeliver: w.redeliver(), Now: w.now,
 	}
 }

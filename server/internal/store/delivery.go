@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/waxseal/waxseal/internal/escrow"
+	"github.com/waxseal/waxseal/profiles"
 	"github.com/waxseal/waxseal/server/internal/delivery"
 	"github.com/waxseal/waxseal/server/internal/model"
 )
@@ -36,6 +37,13 @@ func (t *tx) snapshotSubject(s *delivery.Snapshot, id string) (err error) {
 	}
 	if s.Device, err = find(t, devices(), `WHERE id = $1`, s.Enrolment.DeviceID); err != nil && !errors.Is(err, model.ErrNotFound) {
 		return err
+	}
+	if s.Enrolment.Platform == profiles.MacOS && s.Enrolment.Channel == model.ChannelDevice {
+		s.UserDocuments, err = one[int64](t, `SELECT count(*) FROM documents WHERE enrolment_id IN (
+			SELECT id FROM enrolments WHERE holder_id = $1 AND holder_id <> '' AND state <> 'ended')`, id)
+		if err != nil {
+			return err
+		}
 	}
 	s.User, err = find(t, users(), `WHERE id = $1`, s.Enrolment.UserID)
 	if errors.Is(err, model.ErrNotFound) {
@@ -135,7 +143,7 @@ func (db *DB) Save(ctx context.Context, d delivery.Decision) error {
 			return model.ErrConflict
 		}
 		for _, part := range []func(delivery.Decision) error{
-			t.saveEnrolment, t.saveDocuments, t.saveCommands, t.saveCertificates, t.saveJobs,
+			t.ended, t.saveEnrolment, t.saveDocuments, t.saveCommands, t.saveCertificates, t.saveJobs,
 		} {
 			if err := part(d); err != nil {
 				return err

@@ -24,6 +24,9 @@ func (t *tx) leave(deviceID string, removal model.Removal, event profiles.Event,
 
 // endEnrolment takes away what an enrolment holds: keys, payloads, jobs, push token. Its documents stay for the record.
 func (t *tx) endEnrolment(e model.Enrolment, event profiles.Event, now time.Time) error {
+	if err := t.endUserChannels(e, event, now); err != nil {
+		return err
+	}
 	if err := t.endCertificates(e, event, now); err != nil {
 		return err
 	}
@@ -39,6 +42,23 @@ func (t *tx) endEnrolment(e model.Enrolment, event profiles.Event, now time.Time
 		}
 	}
 	return t.obsolete(`enrolment_id = $1 AND kind <> 'revoke' AND state IN ('open', 'leased', 'failed')`, e.ID)
+}
+
+// endUserChannels ends the channels that speak with the certificate of an enrolment.
+func (t *tx) endUserChannels(e model.Enrolment, event profiles.Event, now time.Time) error {
+	if e.Channel == model.ChannelUser {
+		return nil
+	}
+	living, err := list(t, enrolments(), `WHERE holder_id = $1 AND holder_id <> '' AND state <> 'ended' ORDER BY id`+t.db.dialect.ForUpdate, e.ID)
+	if err != nil {
+		return err
+	}
+	for _, u := range living {
+		if err := t.endEnrolment(u, event, now); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // endCertificates revokes the issued certificates whose profile says so and notes that the others are gone.

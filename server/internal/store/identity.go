@@ -99,7 +99,7 @@ func (t *tx) linkUsable(c model.Challenge, now time.Time) error {
 // EnrolmentByCertificate implements identity.Store.
 func (db *DB) EnrolmentByCertificate(ctx context.Context, certSHA256 string) (e model.Enrolment, err error) {
 	err = db.look(ctx, "looking for a certificate's enrolment", func(t *tx) error {
-		e, err = find(t, enrolments(), `WHERE cert_sha256 = $1`, certSHA256)
+		e, err = find(t, enrolments(), `WHERE cert_sha256 = $1 AND channel = 'device'`, certSHA256)
 		if isAbsent(err) {
 			e, err = find(t, enrolments(), `WHERE next_cert_sha256 = $1 AND next_cert_sha256 <> ''`, certSHA256)
 		}

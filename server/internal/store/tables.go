@@ -32,7 +32,7 @@ func enrolments() table[model.Enrolment] {
 	return table[model.Enrolment]{"enrolments", func(e *model.Enrolment) row {
 		return row{{"id", &e.ID}, {"device_id", &e.DeviceID}, {"user_id", &e.UserID}, {"platform", &e.Platform},
 			{"channel", &e.Channel}, {"external_id", &e.ExternalID}, {"state", &e.State}, {"certificate", &e.Certificate},
-			{"cert_sha256", &e.CertSHA256}, {"cert_store", &e.CertStore}, {"credential_hash", &e.CredentialHash}, {"next_certificate", &e.NextCertificate}, {"next_cert_sha256", &e.NextCertSHA256}, {"push_token", &e.PushToken}, {"push_magic", &e.PushMagic},
+			{"cert_sha256", &e.CertSHA256}, {"holder_id", &e.HolderID}, {"cert_store", &e.CertStore}, {"credential_hash", &e.CredentialHash}, {"next_certificate", &e.NextCertificate}, {"next_cert_sha256", &e.NextCertSHA256}, {"push_token", &e.PushToken}, {"push_magic", &e.PushMagic},
 			{"push_topic", &e.PushTopic}, {"must_reenroll", &e.MustReenroll}, {"version", &e.Version},
 			{"settled_generation", &e.SettledGeneration}, {"dirty", &e.Dirty}, {"inventory_at", &e.InventoryAt},
 			{"last_seen", &e.LastSeen}}

@@ -85,6 +85,9 @@ func (s *Store) EnrolmentByCertificate(_ context.Context, sum string) (model.Enr
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, e := range s.enrolments {
+		if e.Channel == model.ChannelUser {
+			continue
+		}
 		if e.CertSHA256 == sum || (e.NextCertSHA256 == sum && sum != "") {
 			return e, s.Err
 		}
@@ -185,6 +188,45 @@ func (s *Store) Promote(_ context.Context, id, sum string, _ time.Time, audit mo
 	s.enrolments[id] = e
 	s.audit = append(s.audit, audit)
 	return e, nil
+}
+
+// OpenUserChannel implements identity.Store.
+func (s *Store) OpenUserChannel(_ context.Context, u model.Enrolment, _ time.Time, audit model.AuditEntry) (model.Enrolment, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	holder, err := found(s.enrolments, u.HolderID, s.Err)
+	if err != nil {
+		return u, err
+	}
+	for id, e := range s.enrolments {
+		if e.HolderID != u.HolderID || e.State == model.EnrolmentEnded {
+			continue
+		}
+		if e.ExternalID != u.ExternalID {
+			return u, model.ErrConflict
+		}
+		u.ID = id
+	}
+	if holder.State != model.EnrolmentActive {
+		return u, model.ErrConflict
+	}
+	u.DeviceID, u.UserID, u.Platform, u.Channel, u.State = holder.DeviceID, holder.UserID, holder.Platform, model.ChannelUser, model.EnrolmentActive
+	u.Certificate, u.CertSHA256, u.Dirty = holder.Certificate, holder.CertSHA256, true
+	s.enrolments[u.ID] = u
+	s.audit = append(s.audit, audit)
+	return u, nil
+}
+
+// UserChannel implements identity.Store.
+func (s *Store) UserChannel(_ context.Context, holderID string) (model.Enrolment, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, e := range s.enrolments {
+		if e.HolderID == holderID && holderID != "" && e.State != model.EnrolmentEnded {
+			return e, s.Err
+		}
+	}
+	return model.Enrolment{}, model.ErrNotFound
 }
 
 // EnrolmentByID implements identity.Store.

@@ -63,6 +63,7 @@ CREATE TABLE enrolments (
     state              TEXT COLLATE "C" NOT NULL,
     certificate        BYTEA,
     cert_sha256        TEXT COLLATE "C" NOT NULL,
+    holder_id          TEXT COLLATE "C" NOT NULL,
     cert_store         TEXT COLLATE "C" NOT NULL,
     credential_hash    TEXT COLLATE "C" NOT NULL,
     next_certificate   BYTEA,
@@ -82,7 +83,8 @@ CREATE TABLE enrolments (
     push_failure       TEXT COLLATE "C" NOT NULL DEFAULT '',
     created_at         BIGINT NOT NULL DEFAULT 0
 );
-CREATE UNIQUE INDEX enrolments_certificate ON enrolments (cert_sha256);
+CREATE UNIQUE INDEX enrolments_certificate ON enrolments (cert_sha256) WHERE channel = 'device';
+CREATE INDEX enrolments_holder ON enrolments (holder_id) WHERE holder_id <> '';
 CREATE UNIQUE INDEX enrolments_next_certificate ON enrolments (next_cert_sha256) WHERE next_cert_sha256 <> '';
 CREATE INDEX enrolments_device ON enrolments (device_id);
 CREATE INDEX enrolments_user ON enrolments (user_id);
