@@ -231,6 +231,9 @@ const consequence = "the PC took nothing of a group of commands"
 
 func isConsequence(sentence string) bool { return strings.HasPrefix(sentence, consequence) }
 
+// facilityWin32 begins the HRESULTs that stand for Win32 errors.
+const facilityWin32 = 0x8007
+
 func describe(c sentCommand, status syncml.Outcome) string {
 	if c.Verb == syncml.Atomic || c.Verb == syncml.Sequence || status.Code == syncml.StatusNotExecuted || status.Code == syncml.StatusRolledBack {
 		return consequence + " (" + strconv.Itoa(status.Code) + ")"
@@ -241,7 +244,10 @@ func describe(c sentCommand, status syncml.Outcome) string {
 	case err != nil:
 		return out
 	case strings.Contains(c.LocURI, "/PFXCertInstall/") && c.Verb != syncml.Delete:
-		return out + ", " + windows.ImportMeaning(int64(code))
+		if code>>16 == facilityWin32 {
+			code &= 0xFFFF // the number that the Status node has (windows.md section 3.1)
+		}
+		return fmt.Sprintf("the PC refused the PFX: %s; it answered %d to %s of %s", windows.ImportMeaning(int64(code)), status.Code, c.Verb, c.LocURI)
 	}
 	return out + fmt.Sprintf(", error 0x%08X", code)
 }

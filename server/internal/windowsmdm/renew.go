@@ -52,6 +52,10 @@ func (e *Endpoint) signer(ctx context.Context, cert *x509.Certificate) (model.En
 		return enr, err
 	case enr.Platform != profiles.Windows:
 		return enr, by(enr, refuse(mde.Authorization, "the certificate that signed is not a PC's; only PCs renew here"))
+	case enr.State == model.EnrolmentAuthenticated: // it is due before the first session
+		if enr, err = e.cfg.Identity.Activate(ctx, enr); err != nil {
+			return enr, err
+		}
 	case enr.State != model.EnrolmentActive:
 		return enr, by(enr, refuse(mde.Authorization, "the enrolment is not active; the device can be enrolled again with a new enrolment secret"))
 	}
