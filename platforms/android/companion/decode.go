@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"reflect"
 	"strings"
+	"time"
 	"unicode/utf8"
 )
 
@@ -104,7 +106,7 @@ func decode[M message](b []byte, limit int, what string) (M, error) {
 func wrongType(err error) error {
 	var bad *json.UnmarshalTypeError
 	if errors.As(err, &bad) {
-		return fmt.Errorf("%s must be %s, not %s", clip(bad.Field), bad.Type, firstWord(bad.Value))
+		return fmt.Errorf("%s must be %s", clip(bad.Field), form(bad.Type))
 	}
 	return errors.New("a time must be as in 2026-03-02T09:30:00Z, and bytes must be in base64")
 }
@@ -191,9 +193,21 @@ func (s scanner) name(seen map[string]bool) (string, error) {
 	return name, nil
 }
 
-func firstWord(s string) string {
-	word, _, _ := strings.Cut(s, " ")
-	return word
+// form is how a Go type looks in JSON.
+func form(t reflect.Type) string {
+	switch {
+	case t == reflect.TypeFor[[]byte]():
+		return "base64"
+	case t == reflect.TypeFor[time.Time]() || t.Kind() == reflect.String:
+		return "a text"
+	case t.Kind() == reflect.Bool:
+		return "true or false"
+	case t.Kind() == reflect.Slice:
+		return "a list"
+	case t.Kind() == reflect.Struct || t.Kind() == reflect.Map:
+		return "an object"
+	}
+	return "a whole number"
 }
 
 // clip keeps foreign text in an error short.

@@ -69,7 +69,7 @@ func faults() map[ErrorCode]fault {
 		ErrStorageFull:                {RetryBackoff, "the device has no storage left"},
 		ErrNetwork:                    {RetryBackoff, "the server could not be reached"},
 		ErrTLSPin:                     {RetryBackoff, "the server's TLS certificate is not the one that the app expects; something may listen in between"},
-		ErrServer5xx:                  {RetryBackoff, "the server failed"},
+		ErrServer5xx:                  {RetryBackoff, "the server failed and could not answer"},
 		ErrClockSkew:                  {RetryWait, "by the device's clock the certificate is not valid yet; set the clock"},
 		ErrUnsupportedAPI:             {RetryNever, "this version of Android lacks the call"},
 	}
