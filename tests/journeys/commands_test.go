@@ -42,6 +42,8 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 	"fetch":     fetch,
 	"proxy":     startProxy,
 	"edit":      edit,
+	"join":      join,
+	"lose":      lose,
 }
 
 func houseOf(ts *testscript.TestScript) *house { return ts.Value(houseKey{}).(*house) }

@@ -125,10 +125,16 @@ func play(t *testing.T, p testscript.Params, urls map[string]string) {
 	bin := programs.folder(t)
 	p.Cmds = commands
 	p.RequireUniqueNames = true
+	more := p.Setup
 	p.Setup = func(env *testscript.Env) error {
 		url := urls[strings.TrimPrefix(filepath.Base(env.WorkDir), "script-")]
 		if urls != nil && url == "" {
 			return fmt.Errorf("there is no database for %s", env.WorkDir)
+		}
+		if more != nil {
+			if err := more(env); err != nil {
+				return err
+			}
 		}
 		return setup(env, bin, url)
 	}
