@@ -279,6 +279,9 @@ type Refusal struct{ companion.Problem }
 
 func (r *Refusal) Error() string { return r.Detail }
 
+// AsProblem is what the app is told.
+func (r *Refusal) AsProblem() companion.Problem { return r.Problem }
+
 func problem(code, detail string) *Refusal {
 	return &Refusal{companion.Problem{Code: code, Detail: detail}}
 }
