@@ -18,10 +18,12 @@ func (p *planner) fill(a *account) error {
 		return err
 	}
 	a.settings = map[string]any{"EmailAddress": a.address}
-	setTrue(a.settings, "PreventMove", a.spec.BlockMovingMessages)
-	setTrue(a.settings, "PreventAppSheet", a.spec.BlockThirdPartyApps)
-	setTrue(a.settings, "disableMailRecentsSyncing", a.spec.BlockRecentAddressesSync)
-	setTrue(a.settings, "allowMailDrop", a.spec.AllowMailDrop)
+	if !p.mac() {
+		setTrue(a.settings, "PreventMove", a.spec.BlockMovingMessages)
+		setTrue(a.settings, "PreventAppSheet", a.spec.BlockThirdPartyApps)
+		setTrue(a.settings, "disableMailRecentsSyncing", a.spec.BlockRecentAddressesSync)
+		setTrue(a.settings, "allowMailDrop", a.spec.AllowMailDrop)
+	}
 	if a.spec.Exchange != nil {
 		return p.fillExchange(a, a.spec.Exchange)
 	}
@@ -48,8 +50,8 @@ func (p *planner) expand(a *account, field, template string) (string, error) {
 	return v, nil
 }
 
-// fillExchange writes the keys of com.apple.eas.account.
-// Source: https://developer.apple.com/documentation/devicemanagement/exchangeactivesync.
+// fillExchange writes the keys of com.apple.eas.account and, for Macs, of com.apple.ews.account, which names them alike.
+// Source: https://developer.apple.com/documentation/devicemanagement/exchangeactivesync and …/exchangewebservices.
 func (p *planner) fillExchange(a *account, x *profiles.Exchange) error {
 	host, err1 := p.expand(a, "exchange.host", x.Host)
 	user, err2 := p.source(a, "exchange.usernameSource", x.UsernameSource)
@@ -66,6 +68,9 @@ func (p *planner) fillExchange(a *account, x *profiles.Exchange) error {
 		a.settings["OAuth"] = true
 		setString(a.settings, "OAuthSignInURL", x.OAuthSignInURL)
 		setString(a.settings, "OAuthTokenRequestURL", x.OAuthTokenRequestURL)
+	}
+	if p.mac() {
+		return nil // com.apple.ews.account has none of the following
 	}
 	if x.DaysToSync != nil {
 		a.settings["MailNumberOfPastDaysToSync"] = *x.DaysToSync

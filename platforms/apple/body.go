@@ -20,6 +20,9 @@ const (
 	typeSCEP          = "com.apple.security.scep"
 	typeMail          = "com.apple.mail.managed"
 	typeEAS           = "com.apple.eas.account"
+	typeEWS           = "com.apple.ews.account"
+	typeIdentityPref  = "com.apple.security.identitypreference"
+	typeCertPref      = "com.apple.security.certificatepreference"
 	typeMDM           = "com.apple.mdm"
 )
 

@@ -200,6 +200,10 @@ func isEmpty(v any) bool {
 }
 
 // customBody takes the admin's profile apart and leaves the signature behind; the server signs documents itself.
+// errOtherChannel: an uploaded profile says by its PayloadScope which channel of a Mac it is for; without one it is for all
+// users.
+var errOtherChannel = errors.New("the profile is for the other channel")
+
 func (p *planner) customBody(spec *profiles.Custom) (body, error) {
 	if err := CheckCustom(spec.Content, p.in.Namespace); err != nil {
 		return body{}, err
@@ -209,8 +213,8 @@ func (p *planner) customBody(spec *profiles.Custom) (body, error) {
 		return body{}, err
 	}
 	b := p.body("")
-	if b.Scope != "" && profile.Scope == "User" {
-		return body{}, errors.New("PayloadScope User needs the user channel of a Mac, which comes with the macOS work")
+	if p.mac() && (profile.Scope == scopeUser) != p.user() {
+		return body{}, errOtherChannel
 	}
 	b.Custom, err = profile.XML()
 	return b, err

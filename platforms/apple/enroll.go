@@ -113,7 +113,7 @@ func (p EnrollmentParams) management(identifier, identityUUID string) proplist.D
 	d["SignMessage"] = p.SignMessage
 	d["AccessRights"] = p.AccessRights
 	d["CheckOutWhenRemoved"] = true
-	d["ServerCapabilities"] = []any{"com.apple.mdm.per-user-connections"}
+	d["ServerCapabilities"] = []any{"com.apple.mdm.per-user-connections", "com.apple.mdm.bootstraptoken"}
 	return d
 }
 

@@ -45,10 +45,8 @@ func (p *planner) planMails() []mail {
 // planMail notes in holder which profile has an address.
 func (p *planner) planMail(name string, spec *profiles.Email, holder map[string]string) mail {
 	m := mail{doc: p.document(docMail+name, name), names: named(spec)}
-	if p.in.Device.Platform != profiles.IOS {
-		m.doc = wait(m.doc, waits(platforms.ReasonNotDeliverable,
-			"Email %s: Macs get their mail account with the macOS work; their certificates are delivered", name))
-		return m
+	if p.mac() {
+		m.doc.Notes = NotOnMac(spec)
 	}
 	a := &account{name: name, spec: spec, doc: m.doc}
 	err := p.fill(a)
@@ -139,7 +137,10 @@ func (p *planner) equip(a *account) (current string, err error) {
 		}
 	}
 	payloadType := typeMail
-	if a.spec.Exchange != nil {
+	switch {
+	case a.spec.Exchange != nil && p.mac():
+		payloadType = typeEWS
+	case a.spec.Exchange != nil:
 		payloadType = typeEAS
 	}
 	a.body.Payloads = append(a.body.Payloads, planned{Type: payloadType, Identifier: a.doc.Identifier + ".account",
@@ -157,7 +158,11 @@ func (p *planner) equipLogin(a *account) error {
 	if err != nil {
 		return err
 	}
-	a.settings["PayloadCertificateUUID"] = p.addIdentity(&a.doc, &a.body, c, "Sign-in")
+	key := "PayloadCertificateUUID"
+	if p.mac() {
+		key = "AuthenticationCertificateUUID"
+	}
+	a.settings[key] = p.addIdentity(&a.doc, &a.body, c, "Sign-in")
 	return nil
 }
 
@@ -171,7 +176,11 @@ func (p *planner) equipSMIME(a *account) (string, error) {
 	if s.Signing.Enabled {
 		signing, signingErr = p.smimeIdentity(a, s.Signing.Certificate, "sign", "Signing", s.Signing.WhenMissing)
 	}
-	setSMIME(a.settings, major(p.in.Device.OSVersion), s, signing, encryption)
+	if p.mac() {
+		p.prefer(a, signing, encryption)
+	} else {
+		setSMIME(a.settings, major(p.in.Device.OSVersion), s, signing, encryption)
+	}
 	if encryptionErr != nil {
 		return encryption.sum, encryptionErr
 	}

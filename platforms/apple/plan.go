@@ -30,6 +30,9 @@ const (
 // profile only; history holds all the other encryption identities, expired ones too.
 func Plan(in platforms.Input) []platforms.Document {
 	p := newPlanner(in)
+	if p.mac() && !p.user() {
+		return p.planSystem()
+	}
 	p.mails = p.planMails()
 	trust := p.planTrust()
 	history := p.planHistory()
@@ -76,17 +79,54 @@ func (p *planner) find(name string) (profiles.Object, bool) {
 
 // document starts a document; finish or wait completes it.
 func (p *planner) document(id string, names ...string) platforms.Document {
-	return platforms.Document{ID: id, Identifier: p.in.Namespace + "." + id, Profiles: names}
+	prefix := p.in.Namespace
+	if p.user() {
+		prefix += userPrefix // the two channels of a Mac never replace each other's profiles
+	}
+	return platforms.Document{ID: id, Identifier: prefix + "." + id, Profiles: names}
+}
+
+// userPrefix follows the namespace in identifiers of a Mac's user channel.
+const userPrefix = ".user"
+
+func (p *planner) mac() bool { return p.in.Device.Platform == profiles.MacOS }
+
+// user: the plan is for the user channel of a Mac.
+func (p *planner) user() bool { return p.mac() && p.in.Channel == channelUser }
+
+const channelUser = "user"
+
+// planSystem is what all users of a Mac get, by the device channel: mail and identities belong to one user, and reach
+// the login keychain by the user channel only (apple.md section 5.1).
+func (p *planner) planSystem() []platforms.Document {
+	trust := p.planTrust()
+	docs := append(trust, p.planCustoms()...)
+	for i := range docs[len(trust):] {
+		d := &docs[len(trust)+i]
+		if len(trust) > 0 {
+			d.DependsOn = []string{docTrust}
+		}
+	}
+	return docs
 }
 
 // body starts a body with what all documents have.
 func (p *planner) body(displayName string) body {
 	b := body{DisplayName: displayName, Organization: p.in.Organization}
-	if p.in.Device.Platform == profiles.MacOS {
-		b.Scope = "System" // the device channel refuses profiles for users
+	switch {
+	case p.user():
+		b.Scope = scopeUser
+	case p.mac():
+		b.Scope = scopeSystem // the device channel refuses profiles for users
 	}
 	return b
 }
+
+// The values of PayloadScope.
+const (
+	scopeUser   = "User"
+	scopeSystem = "System"
+)
 
 // problem is why a document must wait.
 type problem struct {
@@ -233,6 +273,9 @@ func (p *planner) addIdentity(doc *platforms.Document, b *body, c profiles.Certi
 
 // payloadUUID depends on neither revision nor device name, and changes when a vanished item is delivered again.
 func (p *planner) payloadUUID(docID, purpose, sum string) string {
+	if p.user() {
+		docID = userPrefix + "." + docID
+	}
 	return derivedUUID(p.in.Namespace, p.in.UserID, p.in.Device.ID, docID, purpose, sum, fmt.Sprint(p.in.Redeliver[sum]))
 }
 
@@ -374,6 +417,9 @@ func (p *planner) planCustoms() []platforms.Document {
 		}
 		doc := p.document(docCustom+o.Name, o.Name)
 		b, err := p.customBody(spec)
+		if errors.Is(err, errOtherChannel) {
+			continue
+		}
 		if err != nil {
 			docs = append(docs, wait(doc, waits(platforms.ReasonNotDeliverable, "Custom %s: %v", o.Name, err)))
 			continue

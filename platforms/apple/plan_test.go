@@ -53,7 +53,7 @@ func TestEachIdentityInOneDocument(t *testing.T) {
 			object("imported-signing", &profiles.PKCSImportedCertificate{IntendedPurpose: profiles.PurposeSMIMESigning})),
 		"unknown CA":     without(sales(t), "company-root"),
 		"nothing issued": func() platforms.Input { in := sales(t); in.Issued = nil; return in }(),
-		"mac":            func() platforms.Input { in := sales(t); in.Device.Platform = profiles.MacOS; return in }(),
+		"mac":            func() platforms.Input { in := sales(t); in.Device.Platform, in.Channel = profiles.MacOS, "user"; return in }(),
 	}
 	for name, in := range inputs {
 		t.Run(name, func(t *testing.T) {
@@ -191,8 +191,6 @@ func TestReasonsToWait(t *testing.T) {
 			object("scep", &profiles.SCEPCertificate{})), platforms.ReasonNotDeliverable, "scep"},
 		{"not a certificate", "mail.company-mail", smime(func(s *profiles.SMIME) { s.Signing.Certificate = "company-root" }),
 			platforms.ReasonNotDeliverable, "company-root"},
-		{"mail on a Mac", "mail.company-mail", change(func(in *platforms.Input) { in.Device.Platform = profiles.MacOS }),
-			platforms.ReasonNotDeliverable, "macOS"},
 		{"custom with a key", "custom.bad", with(sales(t), object("bad", &profiles.Custom{Platforms: []profiles.Platform{profiles.IOS},
 			Content: []byte("not a profile")})), platforms.ReasonNotDeliverable, "Custom bad"},
 		{"imported signing missing", "identity.sig", with(sales(t), object("sig",
@@ -394,16 +392,80 @@ func TestExchangeSettings(t *testing.T) {
 	}
 }
 
-func TestMacGetsIdentitiesInSystemScope(t *testing.T) {
-	in := sales(t)
-	in.Device.Platform = profiles.MacOS
-	docs := Plan(in)
-	if got := records(byID(t, docs, "history")); got != "2018 2020 2026" {
-		t.Errorf("history holds %q", got)
+// onMac is the same person's Mac.
+func onMac(t *testing.T, channel string, more ...profiles.Object) platforms.Input {
+	in := with(sales(t), more...)
+	in.Device.Platform, in.Device.OSVersion, in.Channel = profiles.MacOS, "15.1", channel
+	return in
+}
+
+func TestMacHasTwoChannels(t *testing.T) {
+	if got := ids(Plan(onMac(t, "device"))); got != "trust" {
+		t.Errorf("the device channel has %q", got)
 	}
-	p := opened(t, byID(t, docs, "identity.mail-signing"))
-	if p.Scope != "System" || payloadOf(t, p, typePKCS12).Content["KeyIsExtractable"] != false {
-		t.Errorf("scope %q", p.Scope)
+	docs := Plan(onMac(t, "user"))
+	if got := ids(docs); got != "trust history mail.company-mail" {
+		t.Errorf("the user channel has %q", got)
+	}
+	for _, d := range docs {
+		p := opened(t, d)
+		if p.Scope != "User" || !strings.HasPrefix(d.Identifier, namespace+".user.") {
+			t.Errorf("%s: scope %q, identifier %s", d.ID, p.Scope, d.Identifier)
+		}
+	}
+	system := opened(t, Plan(onMac(t, "device"))[0])
+	if system.Scope != "System" || system.Payloads[0].UUID == opened(t, docs[0]).Payloads[0].UUID {
+		t.Error("the channels share a payload, or the scope is wrong")
+	}
+}
+
+func TestMacFindsCertificatesByPreference(t *testing.T) {
+	doc := byID(t, Plan(onMac(t, "user")), "mail.company-mail")
+	p := opened(t, doc)
+	identities := map[string]bool{}
+	kinds := map[string]int{}
+	for _, pl := range p.Payloads {
+		kinds[pl.Type]++
+		if pl.Type == typePKCS12 {
+			identities[pl.UUID] = true
+			if pl.Content["KeyIsExtractable"] != false {
+				t.Error("the key can be taken out of the keychain")
+			}
+		}
+		for key := range pl.Content {
+			if strings.HasPrefix(key, "SMIME") {
+				t.Errorf("%s has the key %s, which no Mac knows", pl.Type, key)
+			}
+		}
+	}
+	if kinds[typeEAS] != 0 || kinds[typeEWS] != 1 || kinds[typePKCS12] != 2 || kinds[typeIdentityPref] != 1 || kinds[typeCertPref] != 1 {
+		t.Errorf("payloads: %v", kinds)
+	}
+	for _, kind := range []string{typeIdentityPref, typeCertPref} {
+		c := payloadOf(t, p, kind).Content
+		if c["Name"] != "alice@corp.test" || !identities[c["PayloadCertificateUUID"].(string)] {
+			t.Errorf("%s: %v", kind, c)
+		}
+	}
+	if payloadOf(t, p, typeIdentityPref).Content["PayloadCertificateUUID"] == payloadOf(t, p, typeCertPref).Content["PayloadCertificateUUID"] {
+		t.Error("one certificate both signs and is written to")
+	}
+	if len(doc.Notes) == 0 || !strings.Contains(doc.Notes[0], "buttons") {
+		t.Errorf("notes: %q", doc.Notes)
+	}
+}
+
+func TestMacCustomProfilesByScope(t *testing.T) {
+	content := example(t, "wifi.mobileconfig")
+	last := strings.LastIndex(string(content), "<key>PayloadVersion</key>") // that of the profile, after its payloads
+	forUser := []byte(string(content[:last]) + "<key>PayloadScope</key><string>User</string>" + string(content[last:]))
+	all := object("wifi", &profiles.Custom{Platforms: []profiles.Platform{profiles.MacOS}, Content: content})
+	one := object("mine", &profiles.Custom{Platforms: []profiles.Platform{profiles.MacOS}, Content: forUser})
+	if got := ids(Plan(onMac(t, "device", all, one))); got != "trust custom.wifi" {
+		t.Errorf("device channel: %q", got)
+	}
+	if got := ids(Plan(onMac(t, "user", all, one))); !strings.HasSuffix(got, " custom.mine") || strings.Contains(got, "wifi") {
+		t.Errorf("user channel: %q", got)
 	}
 }
 
