@@ -38,12 +38,14 @@ const (
 // delivery is the core behind the endpoint: it notes reports and answers what the test says.
 type delivery struct {
 	reports []*mdm.Report
+	whose   []string // enrolments
 	command []byte
 	pending int
 	err     error
 }
 
-func (d *delivery) Report(_ context.Context, _ model.Enrolment, r *mdm.Report) ([]byte, int, error) {
+func (d *delivery) Report(_ context.Context, enr model.Enrolment, r *mdm.Report) ([]byte, int, error) {
+	d.whose = append(d.whose, enr.ID)
 	d.reports = append(d.reports, r)
 	return d.command, d.pending, d.err
 }
