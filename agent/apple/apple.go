@@ -74,7 +74,9 @@ type Device struct {
 	client *http.Client
 	idOf   string
 	chaos  []string // beside those of the chaos file
-	notNow map[string]bool
+	// user is the user channel of a Mac, owner the device that a user channel belongs to.
+	user, owner *Device
+	notNow      map[string]bool
 }
 
 // identity is the certificate and key by which the device speaks to its server.
@@ -206,11 +208,28 @@ func (d *Device) Enrolled() bool { return d.state.MDM != nil && d.state.MDM.Acti
 // Folder is the state folder.
 func (d *Device) Folder() *device.Folder { return d.folder }
 
-// Keychain is the device's keychain; it must not be changed.
-func (d *Device) Keychain() *keychain.Keychain { return d.keys }
+// Keychain is the device's keychain, of a Mac the System and the login keychain together; it must not be changed.
+func (d *Device) Keychain() *keychain.Keychain {
+	if d.user == nil {
+		return d.keys
+	}
+	both := d.user.keys.Clone()
+	for _, item := range d.keys.Items() {
+		for _, holder := range item.Holders {
+			_ = both.Add(item, holder) // one certificate has one key, whatever keychain it is in
+		}
+	}
+	return both
+}
 
 // Accounts are the mail accounts that profiles set up.
-func (d *Device) Accounts() []Account { return slices.Clone(d.state.Accounts) }
+func (d *Device) Accounts() []Account {
+	out := slices.Clone(d.state.Accounts)
+	if d.user != nil {
+		out = append(out, d.user.state.Accounts...)
+	}
+	return out
+}
 
 // Roots are the certificates that mail and servers are trusted by: the owner's and those of profiles. Nil pool and
 // no certificates means the machine's.
@@ -221,7 +240,7 @@ func (d *Device) Roots() (*x509.CertPool, error) {
 		return nil, err
 	}
 	pool.AppendCertsFromPEM(pem)
-	for _, cert := range d.keys.Trusted() {
+	for _, cert := range d.Keychain().Trusted() {
 		pool.AddCert(cert)
 	}
 	return pool, nil
@@ -259,6 +278,7 @@ func (d *Device) Chaos(words ...string) error {
 }
 
 func (d *Device) chaotic(word string) bool {
+	d = d.root()
 	return slices.Contains(d.chaos, word) || slices.Contains(d.folder.Chaos(), word)
 }
 
@@ -289,13 +309,22 @@ type Profile struct {
 // Profiles lists what is installed.
 func (d *Device) Profiles() []Profile {
 	var out []Profile
-	for _, entry := range d.state.Installed {
+	for _, entry := range d.installed() {
 		p := profile{top: entry.top}
 		view := Profile{Identifier: entry.Identifier, UUID: entry.UUID, Name: p.name(), Managed: entry.Managed, Encrypted: entry.Encrypted, Signers: signerNames(entry.Signers)}
 		for _, pl := range payloadsOf(entry.top) {
 			view.Payloads = append(view.Payloads, pl.kind())
 		}
 		out = append(out, view)
+	}
+	return out
+}
+
+// installed are the profiles of both channels.
+func (d *Device) installed() []installed {
+	out := slices.Clone(d.state.Installed)
+	if d.user != nil {
+		out = append(out, d.user.state.Installed...)
 	}
 	return out
 }
@@ -307,6 +336,9 @@ func (d *Device) InstallFile(ctx context.Context, data []byte) error {
 
 // RemoveFile removes a profile by hand.
 func (d *Device) RemoveFile(identifier string) error {
+	if d.user != nil && d.user.state.profile(identifier) != nil {
+		return d.user.removeProfile(identifier)
+	}
 	if d.state.profile(identifier) == nil {
 		return fmt.Errorf("no profile %q is installed", identifier)
 	}
@@ -321,7 +353,7 @@ func (d *Device) ExportProfiles(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("exporting profiles: %w", err)
 	}
-	for _, entry := range d.state.Installed {
+	for _, entry := range d.installed() {
 		raw, err := proplist.Encode(entry.top)
 		if err != nil {
 			return fmt.Errorf("exporting profile %s: %w", entry.Identifier, err)

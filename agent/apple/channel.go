@@ -112,6 +112,15 @@ func (d *Device) newClient(roots *x509.CertPool, id *identity) *http.Client {
 
 // session opens the channel of the installed enrolment.
 func (d *Device) session() (*session, error) {
+	if d.owner != nil {
+		s, err := d.owner.session()
+		if err != nil {
+			return nil, err
+		}
+		own := *s
+		own.device = d
+		return &own, nil
+	}
 	if d.state.MDM == nil {
 		return nil, d.notEnrolled()
 	}

@@ -47,6 +47,7 @@ func (in *installation) mdm(ctx context.Context, p payload) error {
 func readMDM(p payload) (enrollment, error) {
 	mdm := enrollment{
 		SignMessage: proplist.Bool(p.dict, "SignMessage"), CheckOut: proplist.Bool(p.dict, "CheckOutWhenRemoved"),
+		Users:        capabilities(p, capabilityUsers),
 		AccessRights: proplist.Int(p.dict, "AccessRights"), CheckInURL: proplist.String(p.dict, "CheckInURL"),
 	}
 	for key, into := range map[string]*string{"IdentityCertificateUUID": &mdm.Identity, "Topic": &mdm.Topic, "ServerURL": &mdm.ServerURL} {
@@ -147,10 +148,15 @@ func (s *session) tokenUpdate(ctx context.Context, next state) error {
 	if err != nil {
 		return fmt.Errorf("reading the push token: %w", err)
 	}
-	return s.checkin(ctx, dict{
-		"MessageType": "TokenUpdate", "Topic": s.mdm.Topic, "UDID": s.device.state.UDID,
+	message := s.device.named(dict{
+		"MessageType": "TokenUpdate", "Topic": s.mdm.Topic,
 		"Token": token, "PushMagic": next.PushMagic, "AwaitingConfiguration": false,
 	})
+	if s.device.state.User != nil {
+		message["NotOnConsole"] = false
+		delete(message, "AwaitingConfiguration")
+	}
+	return s.checkin(ctx, message)
 }
 
 func (s *session) checkOut(ctx context.Context) error {

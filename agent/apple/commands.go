@@ -70,7 +70,7 @@ func (d *Device) execute(ctx context.Context, uuid string, command dict) outcome
 	if right := neededRight(requestType); d.state.MDM.AccessRights&right != right {
 		return failed(fail(domainMDM, 12007, "the MDM profile does not grant the access right %d that %s needs", right, requestType))
 	}
-	if protected(requestType) && d.folder.Locked() || requestType == "InstallProfile" && d.refuseOnce(uuid) {
+	if protected(requestType) && d.locked() || requestType == "InstallProfile" && d.refuseOnce(uuid) {
 		return outcome{status: statusNotNow}
 	}
 	switch requestType {
@@ -275,6 +275,9 @@ func (d *Device) erase() error {
 	keys := d.keys.Clone()
 	keys.Clear()
 	if err := d.commit(next, keys); err != nil {
+		return err
+	}
+	if err := d.forgetUser(); err != nil {
 		return err
 	}
 	return d.folder.Wipe()

@@ -18,6 +18,10 @@ const (
 	kindMDM    = "com.apple.mdm"
 	kindMail   = "com.apple.mail.managed"
 	kindEAS    = "com.apple.eas.account"
+	kindEWS    = "com.apple.ews.account"
+
+	kindIdentityPreference    = "com.apple.security.identitypreference"
+	kindCertificatePreference = "com.apple.security.certificatepreference"
 )
 
 // installation is one profile on its way in. It works on copies; the device changes when it is committed.
@@ -32,7 +36,7 @@ type installation struct {
 
 // install installs or replaces a profile. It is all or nothing.
 func (d *Device) install(ctx context.Context, data []byte, managed bool) error {
-	p, err := parseProfile(data, d.keys)
+	p, err := parseProfile(data, d.root().keys) // what is encrypted to the device opens with the device's identity
 	if err != nil {
 		return installFailure("", err)
 	}
@@ -49,6 +53,9 @@ func (d *Device) install(ctx context.Context, data []byte, managed bool) error {
 
 // run takes the payloads in: certificates and identities first, since the others refer to them, in payload order.
 func (in *installation) run(ctx context.Context) error {
+	if err := in.onChannel(); err != nil {
+		return err
+	}
 	if err := in.replaceable(); err != nil {
 		return err
 	}
@@ -149,8 +156,10 @@ func (in *installation) payload(ctx context.Context, p payload) error {
 		return fail(domainInstall, 4023, "payload %s: this simulated device has no ACME client", p.id())
 	case kindMail:
 		return in.mail(p)
-	case kindEAS:
+	case kindEAS, kindEWS:
 		return in.exchange(p)
+	case kindIdentityPreference, kindCertificatePreference:
+		return in.preference(p)
 	case kindMDM:
 		return in.mdm(ctx, p)
 	}
@@ -205,5 +214,8 @@ func (d *Device) forgetManagement(why string) error {
 	}
 	next.MDM, next.Outbox, next.PushMagic, next.PushToken = nil, nil, "", ""
 	next.Gone = why
-	return d.commit(next, keys)
+	if err := d.commit(next, keys); err != nil {
+		return err
+	}
+	return d.forgetUser()
 }

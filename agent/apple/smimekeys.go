@@ -24,8 +24,9 @@ func (in *installation) smime(p payload, a *Account) error {
 			}
 		}
 	}
-	if in.device.state.Platform == "macos" {
-		return nil // Mail on the Mac has no S/MIME keys and ignores them.
+	if in.device.isMac() { // Mail on the Mac has no S/MIME keys and ignores them
+		in.preferred(a)
+		return nil
 	}
 	a.SignByDefault = proplist.Bool(p.dict, "SMIMESigningEnabled")
 	a.EncryptDefault = proplist.Bool(p.dict, "SMIMEEncryptByDefault")

@@ -25,6 +25,7 @@ type state struct {
 	Accounts  []Account   `json:"accounts,omitempty"`
 	Results   int         `json:"results"` // how many were made ever; chaos counts by it
 	Gone      string      `json:"gone,omitempty"`
+	User      *macUser    `json:"user,omitempty"` // in the state of a user channel
 }
 
 // enrollment is the installed com.apple.mdm payload.
@@ -37,6 +38,7 @@ type enrollment struct {
 	SignMessage  bool   `json:"signMessage"`
 	AccessRights int    `json:"accessRights"`
 	CheckOut     bool   `json:"checkOutWhenRemoved"`
+	Users        bool   `json:"perUserConnections,omitempty"`
 	Active       bool   `json:"active"` // Authenticate and TokenUpdate were accepted
 }
 
@@ -96,7 +98,7 @@ func (d *Device) load() error {
 	}
 	keys.Retain(d.state.knows)
 	d.keys = keys
-	return nil
+	return d.loadUser()
 }
 
 // knows reports whether a payload belongs to an installed profile.

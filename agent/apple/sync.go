@@ -36,8 +36,17 @@ func (r *Report) add(other Report) {
 	r.NotNow, r.Pending, r.Left = other.NotNow, other.Pending, other.Left
 }
 
-// Poll is one connection: results that waited, then Idle, then commands until the server has none.
+// Poll is one connection: results that waited, then Idle, then commands until the server has none; on a Mac, one of each
+// channel.
 func (d *Device) Poll(ctx context.Context) (Report, error) {
+	r, err := d.pollChannel(ctx)
+	if err != nil || r.Left {
+		return r, err
+	}
+	return r, d.pollUser(ctx, &r)
+}
+
+func (d *Device) pollChannel(ctx context.Context) (Report, error) {
 	var r Report
 	s, err := d.session()
 	if err != nil {
@@ -46,7 +55,7 @@ func (d *Device) Poll(ctx context.Context) (Report, error) {
 	err = s.talk(ctx, &r)
 	if unenrols(err) {
 		why := "the server does not recognise this device any more: " + err.Error()
-		if gone := d.forgetManagement(why); gone != nil {
+		if gone := d.root().forgetManagement(why); gone != nil {
 			return r, gone
 		}
 		r.Left = true
@@ -98,7 +107,7 @@ func (s *session) begin(ctx context.Context, r *Report) (*answer, error) {
 	if last != nil && len(last.body) > 0 {
 		return last, nil
 	}
-	body, err := proplist.Encode(dict{"Status": statusIdle, "UDID": d.state.UDID})
+	body, err := proplist.Encode(d.named(dict{"Status": statusIdle}))
 	if err != nil {
 		return nil, err
 	}
@@ -166,7 +175,7 @@ func (r *Report) note(requestType string, out outcome) {
 
 // report makes the message of a result.
 func (d *Device) report(uuid, requestType string, out outcome) ([]byte, error) {
-	message := dict{"Status": out.status, "CommandUUID": uuid, "UDID": d.state.UDID}
+	message := d.named(dict{"Status": out.status, "CommandUUID": uuid})
 	if d.state.Platform == "macos" {
 		message["RequestType"] = requestType
 	}
@@ -239,7 +248,7 @@ func (d *Device) Sync(ctx context.Context, wait time.Duration) (Report, error) {
 			return total, total.err()
 		case errors.Is(err, ErrNotEnrolled), ctx.Err() != nil:
 			return total, errors.Join(err, ctx.Err())
-		case r.Commands > 0 || r.Pending > 0 || err != nil || len(d.state.Outbox) > 0:
+		case r.Commands > 0 || r.Pending > 0 || err != nil || len(d.state.Outbox) > 0 || d.user != nil && len(d.user.state.Outbox) > 0:
 			quiet = now
 		case now.Sub(quiet) >= quietTime:
 			return total, total.err()
