@@ -21,6 +21,7 @@ type platform struct {
 func platforms() []platform {
 	return []platform{
 		{"ios", []string{"--os-version", "18.1"}, joinByLink, loseProfile},
+		{"macos", []string{"--os-version", "15.1"}, joinByLink, loseProfile},
 		{"windows", []string{"--os-version", "10.0.22631"}, joinBySecret, loseKey},
 	}
 }
