@@ -23,6 +23,7 @@ func (s *story) script() []step {
 		{"The iPad has the same encryption certificates and another signing certificate", s.compareDevices},
 		{"The same old mail opens on the iPad", func(ctx context.Context) (string, error) { return s.readOldMail(ctx, "ipad", generations...) }},
 		{"Mail signed on the iPhone verifies on the iPad, and the iPad answers encrypted", s.exchange},
+		{"Her Mac gets the same in the login keychain, by the channel of its user", s.enrolMac},
 		{"A link works once", s.reuseLink},
 		{"Bob enrols a Windows PC with a link and a one-time secret", s.enrolPC},
 		{"His certificates are in the personal store, and Outlook is told to sign and encrypt", s.lookAtPC},
