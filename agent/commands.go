@@ -46,7 +46,8 @@ func (c *cli) sync() *cobra.Command {
 		},
 	}
 	cmd.Flags().DurationVar(&wait, "wait", apple.DefaultWait, "the longest time that it may take")
-	cmd.Flags().StringSliceVar(&chaos, "chaos", nil, "misbehave: duplicate,lost,forgotten,notnow,drop-shared,reject-expired; a PC: duplicate,lost,abort,skew")
+	cmd.Flags().StringSliceVar(&chaos, "chaos", nil, "misbehave: duplicate,lost,forgotten,notnow,drop-shared,reject-expired; a PC: duplicate,lost,abort,skew; "+
+		"Android: duplicate,lost,reorder,crash-install,crash-report,reinstall")
 	return cmd
 }
 
@@ -65,13 +66,13 @@ func (c *cli) run() *cobra.Command {
 				}
 				return d.Run(cmd.Context(), interval)
 			}
-			if c.isPC() {
+			if c.isPC() || c.isAndroid() {
 				return c.with(keep)
 			}
 			return c.withPhone(cfg, func(d *apple.Device) error { return keep(phone{d}) })
 		},
 	}
-	cmd.Flags().DurationVar(&interval, "interval", 5*time.Second, "time between polls; 0 waits for pushes only, which a PC does not get")
+	cmd.Flags().DurationVar(&interval, "interval", 5*time.Second, "time between polls; 0 waits for pushes only, which a PC does not get. Android: between polls that the server does not hold")
 	cmd.Flags().StringVar(&cfg.APNs, "apns", "", "URL of the simulated push service, in place of the one given at enrolment")
 	cmd.Flags().StringSliceVar(&chaos, "chaos", nil, "as for sync")
 	return cmd
@@ -80,7 +81,7 @@ func (c *cli) run() *cobra.Command {
 func (c *cli) unenroll() *cobra.Command {
 	return &cobra.Command{
 		Use:   "unenroll --state DIR",
-		Short: "Remove the MDM profile or disconnect the PC, as the user can: everything that it brought goes with it",
+		Short: "Remove the MDM profile, disconnect the PC or sign out of the companion app, as the user can: everything that it brought goes with it",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return c.with(func(d simulated) error { return d.Unenroll(cmd.Context()) })
@@ -134,8 +135,8 @@ func (c *cli) profiles() *cobra.Command {
 	cmd.AddCommand(&cobra.Command{
 		Use: "remove IDENTIFIER --state DIR", Short: "Remove a profile by hand, as the user can", Args: cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
-			if c.isPC() {
-				return onlyPhone("profiles", insteadOfProfiles)
+			if c.isPC() || c.isAndroid() {
+				return c.onlyPhone("profiles", insteadOfProfiles)
 			}
 			return c.withPhone(apple.Config{}, func(d *apple.Device) error { return d.RemoveFile(args[0]) })
 		},
@@ -193,6 +194,8 @@ type listedItem struct {
 	HasPrivateKey bool      `json:"hasPrivateKey"`
 	Profile       string    `json:"profile"`
 	Profiles      []string  `json:"profiles"`
+	Alias         string    `json:"alias,omitempty"`  // Android
+	Grants        []string  `json:"grants,omitempty"` // Android: apps that may use the key
 }
 
 func (c *cli) keychainList(asJSON bool) error {
@@ -203,6 +206,10 @@ func (c *cli) keychainList(asJSON bool) error {
 	enc := json.NewEncoder(c.Out)
 	for _, item := range d.Keychain().Items() {
 		line := describe(item)
+		if r, ok := d.(robot); ok && line.HasPrivateKey {
+			line.Alias = item.Holders[0].Payload
+			line.Grants = r.Grants(line.Alias)
+		}
 		if asJSON {
 			if err := enc.Encode(line); err != nil {
 				return err
@@ -247,14 +254,14 @@ func addresses(cert *x509.Certificate) []string {
 func (c *cli) lock() *cobra.Command {
 	var off bool
 	cmd := &cobra.Command{
-		Use: "lock --state DIR", Short: "Lock the screen, so that the device answers NotNow", Args: cobra.NoArgs,
+		Use: "lock --state DIR", Short: "Lock the screen, so that the device answers NotNow. Android: as after a restart, before the first unlocking", Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			f, err := device.ReadFolder(c.state)
 			if err != nil {
 				return err
 			}
 			if c.isPC() {
-				return onlyPhone("lock", "logon none")
+				return c.onlyPhone("lock", "logon none")
 			}
 			return f.SetLocked(!off)
 		},

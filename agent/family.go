@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/waxseal/waxseal/agent/android"
 	"github.com/waxseal/waxseal/agent/apple"
 	"github.com/waxseal/waxseal/agent/device"
 	"github.com/waxseal/waxseal/agent/mail"
@@ -72,13 +73,40 @@ func (p pc) facts() any {
 
 func (p pc) desk() mail.Device { return p.User() }
 
+// robot is one with Android.
+type robot struct {
+	*android.Device
+	app string // the mail app that mail commands play
+}
+
+func (r robot) sync(ctx context.Context, wait time.Duration) (report, error) {
+	done, err := r.Sync(ctx, wait)
+	return report{done.Commands, done.Left}, err
+}
+
+func (r robot) facts() any {
+	return struct {
+		device.Info
+		Enrolled bool `json:"enrolled"`
+		android.Facts
+	}{r.Info(), r.Enrolled(), r.Facts()}
+}
+
+func (r robot) desk() mail.Device { return r.App(r.app) }
+
 // isPC reports what the state folder holds.
 func (c *cli) isPC() bool { return device.Platform(c.state) == device.PlatformWindows }
+
+// isAndroid reports what the state folder holds.
+func (c *cli) isAndroid() bool { return device.Platform(c.state) == device.PlatformAndroid }
 
 // with opens the device for the time of a function.
 func (c *cli) with(do func(simulated) error) error {
 	if c.isPC() {
 		return c.withPC(windows.Config{}, func(d *windows.Device) error { return do(pc{d}) })
+	}
+	if c.isAndroid() {
+		return c.withAndroid(android.Config{}, func(d *android.Device) error { return do(robot{d, c.app}) })
 	}
 	return c.withPhone(apple.Config{}, func(d *apple.Device) error { return do(phone{d}) })
 }
@@ -101,6 +129,15 @@ func (c *cli) withPC(cfg windows.Config, do func(*windows.Device) error) error {
 	return closing(d, do(d))
 }
 
+func (c *cli) withAndroid(cfg android.Config, do func(*android.Device) error) error {
+	cfg.State, cfg.Log = c.state, c.logger()
+	d, err := android.Open(cfg)
+	if err != nil {
+		return err
+	}
+	return closing(d, do(d))
+}
+
 func closing(d interface{ Close() error }, err error) error {
 	if closed := d.Close(); err == nil {
 		return closed
@@ -117,6 +154,10 @@ func (c *cli) view() (simulated, error) {
 		d, err := windows.View(windows.Config{State: c.state})
 		return pc{d}, err
 	}
+	if c.isAndroid() {
+		d, err := android.View(android.Config{State: c.state})
+		return robot{d, c.app}, err
+	}
 	d, err := apple.View(apple.Config{State: c.state})
 	return phone{d}, err
 }
@@ -130,10 +171,13 @@ func (c *cli) viewPhone(command, instead string) (*apple.Device, error) {
 	if p, ok := d.(phone); ok {
 		return p.Device, nil
 	}
-	return nil, onlyPhone(command, instead)
+	return nil, c.onlyPhone(command, instead)
 }
 
-func onlyPhone(command, instead string) error {
+func (c *cli) onlyPhone(command, instead string) error {
+	if c.isAndroid() {
+		return fmt.Errorf("%s is for iPhones, iPads and Macs, and this device runs Android; see info", command)
+	}
 	return fmt.Errorf("%s is for iPhones, iPads and Macs, and this device is a PC; see %s", command, instead)
 }
 
@@ -151,4 +195,20 @@ func (c *cli) viewPC(command string) (*windows.Device, error) {
 
 func onlyPC(command string) error {
 	return fmt.Errorf("%s is for PCs, and this device is none", command)
+}
+
+// viewAndroid is view for a command that only Android devices have.
+func (c *cli) viewAndroid(command string) (*android.Device, error) {
+	d, err := c.view()
+	if err != nil {
+		return nil, err
+	}
+	if r, ok := d.(robot); ok {
+		return r.Device, nil
+	}
+	return nil, onlyAndroid(command)
+}
+
+func onlyAndroid(command string) error {
+	return fmt.Errorf("%s is for Android devices, and this device is none", command)
 }

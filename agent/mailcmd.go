@@ -20,6 +20,7 @@ func (c *cli) mail() *cobra.Command {
 		Use:   "mail",
 		Short: "Sign, encrypt, decrypt and verify mail: message on stdin, result on stdout",
 	}
+	cmd.PersistentFlags().StringVar(&c.app, "app", "", "Android: package of the mail app, which has the keys that it was granted (default "+profiles.PackageOutlook+")")
 	cmd.AddCommand(c.mailSign(), c.mailEncrypt(), c.mailDecrypt(), c.mailVerify())
 	return cmd
 }
@@ -29,7 +30,7 @@ func (c *cli) mailCommand(name, short string, do func(*mail.Program, []byte) ([]
 	return &cobra.Command{
 		Use: name + " --state DIR", Short: short, Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			d, err := c.view()
+			d, err := c.mailDevice()
 			if err != nil {
 				return err
 			}
@@ -37,7 +38,7 @@ func (c *cli) mailCommand(name, short string, do func(*mail.Program, []byte) ([]
 			if err != nil {
 				return fmt.Errorf("reading the message from stdin: %w", err)
 			}
-			out, err := do(mail.New(d.desk(), rand.Reader), message)
+			out, err := do(mail.New(d, rand.Reader), message)
 			if err != nil {
 				return err
 			}
@@ -45,6 +46,22 @@ func (c *cli) mailCommand(name, short string, do func(*mail.Program, []byte) ([]
 			return err
 		},
 	}
+}
+
+// mailDevice is the device as its mail program sees it.
+func (c *cli) mailDevice() (mail.Device, error) {
+	d, err := c.view()
+	if err != nil {
+		return nil, err
+	}
+	r, ok := d.(robot)
+	if !ok && c.app != "" {
+		return nil, onlyAndroid("--app")
+	}
+	if ok {
+		err = r.App(c.app).Check()
+	}
+	return d.desk(), err
 }
 
 func (c *cli) mailSign() *cobra.Command {

@@ -1,4 +1,4 @@
-// Command waxseal-agent is a simulated iPhone, iPad, Mac or Windows PC in a folder, for trying out an MDM server without
+// Command waxseal-agent is a simulated iPhone, iPad, Mac, Windows PC or Android device in a folder, for trying out an MDM server without
 // hardware: it enrols, follows commands, holds certificates and keys, and signs, encrypts and opens mail with them.
 package main
 
@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/waxseal/waxseal/agent/android"
 	"github.com/waxseal/waxseal/agent/apple"
 	"github.com/waxseal/waxseal/agent/windows"
 )
@@ -52,6 +53,8 @@ func hint(err error) string {
 		return "waxseal-agent enroll URL|FILE --platform ios --state DIR"
 	case errors.Is(err, windows.ErrNotEnrolled):
 		return "waxseal-agent enroll LINK --platform windows --secret-file FILE --state DIR"
+	case errors.Is(err, android.ErrNotEnrolled):
+		return "waxseal-agent enroll LINK --platform android --state DIR"
 	}
 	return ""
 }
@@ -60,13 +63,14 @@ func hint(err error) string {
 type cli struct {
 	Streams
 	state string
+	app   string // package of a mail app on Android
 }
 
 func newRoot(streams Streams) *cobra.Command {
 	c := &cli{Streams: streams}
 	root := &cobra.Command{
 		Use:           "waxseal-agent",
-		Short:         "A simulated iPhone, iPad, Mac or Windows PC for an MDM server",
+		Short:         "A simulated iPhone, iPad, Mac, Windows PC or Android device for an MDM server",
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
@@ -77,7 +81,7 @@ func newRoot(streams Streams) *cobra.Command {
 	root.PersistentFlags().StringVar(&c.state, "state", "", "the folder of the device")
 	root.AddCommand(
 		c.enroll(), c.sync(), c.run(), c.unenroll(), c.apns(), c.profiles(), c.keychain(), c.mail(), c.lock(), c.info(),
-		c.logon(), c.tree(), c.policies(), c.renew(),
+		c.logon(), c.tree(), c.policies(), c.renew(), c.apps(), c.delegation(),
 	)
 	return root
 }

@@ -135,7 +135,7 @@ func TestBadUse(t *testing.T) {
 	dir, _ := newDevice(t)
 	tests := map[string][]string{
 		"use --state DIR":            {"sync"},
-		"is not simulated":           {"enroll", "x", "--platform", "android", "--state", dir},
+		"is not simulated":           {"enroll", "x", "--platform", "symbian", "--state", dir},
 		"neither ber nor der":        {"enroll", "x", "--signature", "xml", "--state", dir},
 		"the device is not enrolled": {"sync", "--state", dir},
 		"hint: waxseal-agent":        {"run", "--state", dir},

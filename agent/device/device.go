@@ -8,6 +8,7 @@
 //	ca.pem           the roots that the device's owner trusts for TLS
 //	locked           a file of this name locks the screen
 //	logon            who is logged on at a PC: user, others or none
+//	world.json       an Android device: installed apps, delegated scopes, whether there is a screen lock
 //	chaos            misbehaviour, comma separated words
 //	lock             held by the process that may write
 //
@@ -54,9 +55,9 @@ func (SystemClock) Sleep(ctx context.Context, d time.Duration) error {
 type Info struct {
 	UDID         string `json:"udid"`
 	SerialNumber string `json:"serialNumber"`
-	Platform     string `json:"platform"`  // ios, macos or windows
+	Platform     string `json:"platform"`  // ios, macos, windows or android
 	Model        string `json:"model"`     // ProductName: iPhone15,2
-	ModelName    string `json:"modelName"` // iPhone, iPad, Mac or PC
+	ModelName    string `json:"modelName"` // iPhone, iPad, Mac, PC or Android
 	DeviceName   string `json:"deviceName"`
 	OSVersion    string `json:"osVersion"`
 	BuildVersion string `json:"buildVersion"`
