@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/waxseal/waxseal/agent/android/framework"
@@ -50,8 +51,10 @@ func (d *Device) addCAs(out *keychain.Keychain) {
 	}
 }
 
-// Grants are the apps that may use the key of an alias.
-func (d *Device) Grants(alias string) []string { return d.state.Phone.Grants(alias) }
+// Grants are the apps that may use the key of an alias, beside the companion app itself.
+func (d *Device) Grants(alias string) []string {
+	return slices.DeleteFunc(d.state.Phone.Grants(alias), func(pkg string) bool { return pkg == Package })
+}
 
 // Roots are the CAs that the user of the work profile trusts; those of the machine mean nothing for mail.
 func (d *Device) Roots() (*x509.CertPool, error) {

@@ -29,5 +29,5 @@ func SDKOf(release string) (int, error) {
 			return MinSDK + i, nil
 		}
 	}
-	return 0, fmt.Errorf("Android %q is not simulated; %s are", release, strings.Join(releases(), ", ")) //nolint:staticcheck // a name
+	return 0, fmt.Errorf("version %q of Android is not simulated; %s are", release, strings.Join(releases(), ", "))
 }
