@@ -33,7 +33,7 @@ func TestEnroll(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer d.Close() //nolint:errcheck // end of the test
-	install := d.Facts().InstallID
+	install := d.Info().UDID
 	contains(t, d.Enroll(t.Context(), cfg.Source), "enrolling", "503", "unavailable")
 	lost = false
 	if err := d.Enroll(t.Context(), cfg.Source); err != nil || !d.Enrolled() || s.installs[0] != install {

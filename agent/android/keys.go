@@ -137,7 +137,6 @@ type Facts struct {
 	SDK            int                       `json:"sdk"`
 	ManagementMode framework.Mode            `json:"managementMode"`
 	Capabilities   []string                  `json:"capabilities"`
-	InstallID      string                    `json:"installID"`
 	Server         string                    `json:"server,omitempty"`
 	DeviceID       string                    `json:"deviceID,omitempty"`
 	Gone           string                    `json:"gone,omitempty"`
@@ -151,7 +150,7 @@ type Facts struct {
 // Facts looks at the device.
 func (d *Device) Facts() Facts {
 	p, a := d.state.Phone, &d.state.App
-	f := Facts{SDK: p.SDK, ManagementMode: p.Mode, Capabilities: []string{}, InstallID: a.InstallID, Gone: d.state.Gone, UserUnlocked: p.UserUnlocked(),
+	f := Facts{SDK: p.SDK, ManagementMode: p.Mode, Capabilities: []string{}, Gone: d.state.Gone, UserUnlocked: p.UserUnlocked(),
 		ScreenLock: p.DeviceSecure(), Apps: p.World.Packages(), Items: map[string]string{}, MailConfigs: p.Restrictions}
 	for _, c := range d.capabilities() {
 		f.Capabilities = append(f.Capabilities, string(c))

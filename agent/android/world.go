@@ -99,14 +99,15 @@ func (d *Device) look() error {
 	return nil
 }
 
-// installApp is the first start of a newly installed companion app: its storage is empty.
+// installApp is the first start of a newly installed companion app: its storage is empty. The id of the installation is
+// what the server knows the device by, and so is its UDID here.
 func (d *Device) installApp() error {
 	id, err := d.identifier()
 	if err != nil {
 		return err
 	}
 	d.state.App = app{InstallID: id, Records: map[string]*record{}}
-	d.state.App.Seen = d.sees()
+	d.state.App.Seen, d.state.UDID = d.sees(), id
 	return nil
 }
 

@@ -17,7 +17,8 @@ const (
 	DefaultAndroidModel   = "Pixel 8"
 )
 
-// NewAndroidInfo makes up an Android device. Model and version may be empty. The UDID is ANDROID_ID, 16 hexadecimal digits.
+// NewAndroidInfo makes up an Android device. Model and version may be empty. The UDID is
+// ANDROID_ID, 16 hexadecimal digits, until an app that management knows the device by puts its own in that place.
 func NewAndroidInfo(random io.Reader, model, osVersion string) (Info, error) {
 	if random == nil {
 		random = rand.Reader

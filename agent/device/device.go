@@ -51,7 +51,8 @@ func (SystemClock) Sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// Info says which device it is. None of it changes when the device is enrolled, erased or enrolled again.
+// Info says which device it is. None of it changes when the device is enrolled, erased or enrolled again; the UDID is that
+// of the companion app on Android, and changes when the app is removed and installed again.
 type Info struct {
 	UDID         string `json:"udid"`
 	SerialNumber string `json:"serialNumber"`
