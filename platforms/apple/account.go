@@ -18,16 +18,26 @@ func (p *planner) fill(a *account) error {
 		return err
 	}
 	a.settings = map[string]any{"EmailAddress": a.address}
-	if !p.mac() {
-		setTrue(a.settings, "PreventMove", a.spec.BlockMovingMessages)
-		setTrue(a.settings, "PreventAppSheet", a.spec.BlockThirdPartyApps)
-		setTrue(a.settings, "disableMailRecentsSyncing", a.spec.BlockRecentAddressesSync)
-		setTrue(a.settings, "allowMailDrop", a.spec.AllowMailDrop)
-	}
+	p.fillOptions(a)
 	if a.spec.Exchange != nil {
 		return p.fillExchange(a, a.spec.Exchange)
 	}
 	return p.fillMail(a)
+}
+
+// fillOptions writes the switches that accounts have in common. A Mac has no PreventMove and no PreventAppSheet, and its
+// Exchange account nothing but Mail Drop.
+func (p *planner) fillOptions(a *account) {
+	setTrue(a.settings, "allowMailDrop", a.spec.AllowMailDrop)
+	if p.mac() && a.spec.Exchange != nil {
+		return
+	}
+	setTrue(a.settings, "disableMailRecentsSyncing", a.spec.BlockRecentAddressesSync)
+	if p.mac() {
+		return
+	}
+	setTrue(a.settings, "PreventMove", a.spec.BlockMovingMessages)
+	setTrue(a.settings, "PreventAppSheet", a.spec.BlockThirdPartyApps)
 }
 
 // source gives the value of an address source; variables give errors that name themselves.
@@ -50,7 +60,7 @@ func (p *planner) expand(a *account, field, template string) (string, error) {
 	return v, nil
 }
 
-// fillExchange writes the keys of com.apple.eas.account and, for Macs, of com.apple.ews.account, which names them alike.
+// fillExchange writes the keys of com.apple.eas.account or, for a Mac, of com.apple.ews.account, which names them alike.
 // Source: https://developer.apple.com/documentation/devicemanagement/exchangeactivesync and …/exchangewebservices.
 func (p *planner) fillExchange(a *account, x *profiles.Exchange) error {
 	host, err1 := p.expand(a, "exchange.host", x.Host)
@@ -67,18 +77,24 @@ func (p *planner) fillExchange(a *account, x *profiles.Exchange) error {
 	if x.Authentication == profiles.AuthOAuth {
 		a.settings["OAuth"] = true
 		setString(a.settings, "OAuthSignInURL", x.OAuthSignInURL)
-		setString(a.settings, "OAuthTokenRequestURL", x.OAuthTokenRequestURL)
 	}
-	if p.mac() {
-		return nil // com.apple.ews.account has none of the following
-	}
-	if x.DaysToSync != nil {
-		a.settings["MailNumberOfPastDaysToSync"] = *x.DaysToSync
-	}
-	if x.Services != nil {
-		setServices(a.settings, x.Services)
+	if !p.mac() {
+		setActiveSync(a.settings, x)
 	}
 	return nil
+}
+
+// setActiveSync writes what com.apple.ews.account does not know.
+func setActiveSync(settings map[string]any, x *profiles.Exchange) {
+	if x.Authentication == profiles.AuthOAuth {
+		setString(settings, "OAuthTokenRequestURL", x.OAuthTokenRequestURL)
+	}
+	if x.DaysToSync != nil {
+		settings["MailNumberOfPastDaysToSync"] = *x.DaysToSync
+	}
+	if x.Services != nil {
+		setServices(settings, x.Services)
+	}
 }
 
 // setServices writes the ten keys of iOS 13; older systems ignore them.

@@ -200,10 +200,6 @@ func isEmpty(v any) bool {
 }
 
 // customBody takes the admin's profile apart and leaves the signature behind; the server signs documents itself.
-// errOtherChannel: an uploaded profile says by its PayloadScope which channel of a Mac it is for; without one it is for all
-// users.
-var errOtherChannel = errors.New("the profile is for the other channel")
-
 func (p *planner) customBody(spec *profiles.Custom) (body, error) {
 	if err := CheckCustom(spec.Content, p.in.Namespace); err != nil {
 		return body{}, err
@@ -212,10 +208,10 @@ func (p *planner) customBody(spec *profiles.Custom) (body, error) {
 	if err != nil {
 		return body{}, err
 	}
-	b := p.body("")
-	if p.mac() && (profile.Scope == scopeUser) != p.user() {
-		return body{}, errOtherChannel
+	if err := p.checkChannel(profile); err != nil {
+		return body{}, err
 	}
+	b := p.body("")
 	b.Custom, err = profile.XML()
 	return b, err
 }

@@ -104,6 +104,9 @@ func (p EnrollmentParams) scep(identifier, uuid string) proplist.Dict {
 	return d
 }
 
+// management is the payload by which the server manages the device. Recent Macs refuse one without the capability to
+// speak to users, which can never be added later; the one for bootstrap tokens is for Macs as well. Devices ignore the
+// capabilities of others (apple.md section 1.3).
 func (p EnrollmentParams) management(identifier, identityUUID string) proplist.Dict {
 	d := head(typeMDM, identifier+".mdm", derivedUUID(p.Namespace, p.EnrolmentID, "enrollment", "mdm"), "Device management")
 	d["IdentityCertificateUUID"] = identityUUID

@@ -113,6 +113,19 @@ func sales(t testing.TB) platforms.Input {
 	}
 }
 
+// onMac is the same for her Mac, by one of its channels.
+func onMac(in platforms.Input, channel string) platforms.Input {
+	in.Device.Platform, in.Device.OSVersion, in.Channel = profiles.MacOS, "15.1", channel
+	return in
+}
+
+// changed is what sales gives with another form of the Email profile.
+func changed(t testing.TB, change func(*profiles.Email)) platforms.Input {
+	m := companyMail()
+	change(m)
+	return with(without(sales(t), "company-mail"), object("company-mail", m))
+}
+
 // with adds profiles to an input.
 func with(in platforms.Input, objects ...profiles.Object) platforms.Input {
 	in.Profiles = append(append([]profiles.Object(nil), in.Profiles...), objects...)

@@ -1,9 +1,83 @@
 package apple
 
-import "github.com/waxseal/waxseal/profiles"
+import (
+	"fmt"
+	"strings"
+
+	"github.com/waxseal/waxseal/platforms"
+	"github.com/waxseal/waxseal/profiles"
+)
+
+// channelUser is the value of platforms.Input.Channel for the second channel of a Mac.
+const channelUser = "user"
+
+// userPrefix follows the namespace in identifiers of a Mac's user channel: the two channels never replace each other's
+// profiles.
+const userPrefix = ".user"
+
+// The values of PayloadScope.
+const (
+	scopeUser   = "User"
+	scopeSystem = "System"
+)
+
+func (p *planner) mac() bool { return p.in.Device.Platform == profiles.MacOS }
+
+// user: the plan is for the user channel of a Mac.
+func (p *planner) user() bool { return p.mac() && p.in.Channel == channelUser }
+
+// scope is the PayloadScope of all documents; a channel of a Mac refuses the other's profiles, and an iPhone has none
+// (apple.md section 1.2).
+func (p *planner) scope() string {
+	switch {
+	case p.user():
+		return scopeUser
+	case p.mac():
+		return scopeSystem
+	}
+	return ""
+}
+
+// planSystem is what all users of a Mac get, by the device channel: mail and identities belong to one user, and reach
+// the login keychain by the user channel only (apple.md section 5.1).
+func (p *planner) planSystem() []platforms.Document {
+	trust := p.planTrust()
+	return append(trust, afterTrust(trust, p.planCustoms())...)
+}
+
+// ownScope tells whether an uploaded profile comes by this channel. Its PayloadScope says so; without one it is for all
+// users. What cannot be read stays with the device channel, so that the complaint about it is heard once.
+func (p *planner) ownScope(spec *profiles.Custom) bool {
+	if !p.mac() {
+		return true
+	}
+	profile, err := ParseProfile(spec.Content)
+	return (err == nil && profile.Scope == scopeUser) == p.user()
+}
+
+// checkChannel finds the payloads for which a Mac would refuse the whole profile (apple.md section 5.1).
+func (p *planner) checkChannel(profile *Profile) error {
+	if !p.mac() {
+		return nil
+	}
+	for _, pl := range profile.Payloads {
+		switch strings.ToLower(pl.Type) {
+		case typeEAS:
+			return fmt.Errorf("payload %s: a Mac has no accounts of type %s; %s is the one for Macs", pl.Identifier, typeEAS, typeEWS)
+		case typeMail, typeEWS, typeIdentityPref, typeCertPref:
+			if !p.user() {
+				return fmt.Errorf("payload %s (%s) belongs to a user of the Mac: set the profile's PayloadScope to %s",
+					pl.Identifier, pl.Type, scopeUser)
+			}
+		}
+	}
+	return nil
+}
 
 // prefer writes the two preferences by which Mail on a Mac finds certificates of an address; its account payloads know no
-// S/MIME keys (apple.md sections 5.1 and 5.9). Both name payloads of the same profile.
+// S/MIME keys (apple.md sections 5.1 and 5.9). Both name payloads of the same profile. An account without a
+// signing identity has its encryption identity for its own.
+// Source: https://developer.apple.com/documentation/devicemanagement/identitypreference and …/certificatepreference.
 func (p *planner) prefer(a *account, signing, encryption identity) {
 	own := signing.uuid
 	if own == "" {
@@ -22,28 +96,54 @@ func (p *planner) prefer(a *account, signing, encryption identity) {
 	}
 }
 
-// NotOnMac lists, as sentences, what an Email profile asks for and no management can do on a Mac, and what is left to the
-// user.
+// wish is a field of an Email profile that may ask for what a Mac does not do.
+type wish struct {
+	asked       bool
+	field, fact string
+}
+
+// NotOnMac lists what an Email profile asks for and no management can do on a Mac, and what is left to the user, a
+// sentence each.
 func NotOnMac(spec *profiles.Email) []string {
-	out := []string{"Mail signs and encrypts by the two buttons of a new message, which the user sets and Mail remembers; no payload does"}
-	s := spec.SMIME
-	if s != nil && (!s.Signing.UserMayChangeCertificate || !s.Encryption.UserMayChangeCertificate) {
-		out = append(out, "smime.*.userMayChangeCertificate: the user may choose another certificate in Keychain Access")
+	const none = "Mail on a Mac has no such setting"
+	wishes := append(smimeWishes(spec.SMIME),
+		wish{spec.BlockMovingMessages, "blockMovingMessages", none},
+		wish{spec.BlockThirdPartyApps, "blockThirdPartyApps", none})
+	if x := spec.Exchange; x != nil {
+		const none = "the Exchange account of a Mac has no such setting"
+		wishes = append(wishes,
+			wish{spec.BlockRecentAddressesSync, "blockRecentAddressesSync", none},
+			wish{x.DaysToSync != nil, "exchange.daysToSync", none},
+			wish{x.Services != nil, "exchange.services", none},
+			wish{x.OAuthTokenRequestURL != "", "exchange.oauthTokenRequestURL", none})
 	}
-	if s != nil && s.Encryption.ByDefault {
-		out = append(out, "smime.encryption.byDefault: Mail encrypts when the user says so, and where it knows everybody's certificate")
-	}
-	for _, b := range []struct {
-		field string
-		set   bool
-	}{{"blockMovingMessages", spec.BlockMovingMessages}, {"blockThirdPartyApps", spec.BlockThirdPartyApps},
-		{"blockRecentAddressesSync", spec.BlockRecentAddressesSync}, {"allowMailDrop", spec.AllowMailDrop}} {
-		if b.set {
-			out = append(out, b.field+": Mail on a Mac has no such setting")
+	var out []string
+	for _, w := range wishes {
+		if w.asked {
+			out = append(out, w.field+": "+w.fact)
 		}
 	}
-	if spec.Exchange != nil && (spec.Exchange.Services != nil || spec.Exchange.DaysToSync != nil) {
-		out = append(out, "exchange.services and exchange.daysToSync: the Exchange account of a Mac has no such settings")
-	}
 	return out
+}
+
+func smimeWishes(s *profiles.SMIME) []wish {
+	if s == nil {
+		return nil
+	}
+	const (
+		buttons  = "no payload switches it on: the user does with the button in a new message, which Mail remembers"
+		off      = "the user may always switch it off for a message"
+		keychain = "the user may always choose another certificate in Keychain Access"
+	)
+	sign, encrypt := s.Signing, s.Encryption
+	return []wish{
+		{sign.Enabled, "smime.signing.enabled", buttons},
+		{sign.Enabled && !sign.UserMayChange, "smime.signing.userMayChange", off},
+		{sign.Enabled && !sign.UserMayChangeCertificate, "smime.signing.userMayChangeCertificate", keychain},
+		{encrypt.ByDefault, "smime.encryption.byDefault", buttons + ", and which works if there is a certificate of every recipient"},
+		{encrypt.ByDefault && !encrypt.UserMayChange, "smime.encryption.userMayChange", off},
+		{!encrypt.UserMayChangeCertificate, "smime.encryption.userMayChangeCertificate", keychain},
+		{!encrypt.PerMessageSwitch, "smime.encryption.perMessageSwitch", "Mail always shows the button"},
+		{sign.Certificate+encrypt.Certificate != "", "smime", "at the first use of a key the Mac may ask whether Mail may have it, and the user answers Always Allow"},
+	}
 }

@@ -158,11 +158,7 @@ func (p *planner) equipLogin(a *account) error {
 	if err != nil {
 		return err
 	}
-	key := "PayloadCertificateUUID"
-	if p.mac() {
-		key = "AuthenticationCertificateUUID"
-	}
-	a.settings[key] = p.addIdentity(&a.doc, &a.body, c, "Sign-in")
+	a.settings["PayloadCertificateUUID"] = p.addIdentity(&a.doc, &a.body, c, "Sign-in")
 	return nil
 }
 

@@ -7,11 +7,13 @@ import (
 	"os/exec"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
 	groob "github.com/groob/plist"
 
+	"github.com/waxseal/waxseal/platforms"
 	"github.com/waxseal/waxseal/platforms/apple/proplist"
 	"github.com/waxseal/waxseal/profiles"
 )
@@ -178,36 +180,63 @@ func TestXMLLintAcceptsGoldens(t *testing.T) {
 	}
 }
 
-// Each kind of document, for two versions of iOS and for a Mac.
+// Each kind of document, for two versions of iOS and for both channels of a Mac. A golden file that no document gives
+// any more is a fault as well.
 func TestGoldenDocuments(t *testing.T) {
-	wifi := object("wifi", &profiles.Custom{Platforms: []profiles.Platform{profiles.IOS, profiles.MacOS}, Content: example(t, "wifi.mobileconfig")})
 	targets := map[string]struct {
-		platform profiles.Platform
-		version  string
-	}{"ios18": {profiles.IOS, "18.1"}, "ios11": {profiles.IOS, "11.4"}, "macos15": {profiles.MacOS, "15.1"}}
+		platform         profiles.Platform
+		version, channel string
+	}{"ios18": {profiles.IOS, "18.1", ""}, "ios11": {profiles.IOS, "11.4", ""},
+		"macos15": {profiles.MacOS, "15.1", "device"}, "macos15-user": {profiles.MacOS, "15.1", "user"}}
+	written := []string{"enrollment.mobileconfig"}
 	for target, device := range targets {
-		in := with(sales(t), wifi)
-		in.Device.Platform, in.Device.OSVersion = device.platform, device.version
-		alone := with(platformsOnly(t), object("mail-signing", mailSigning()))
-		alone.Device = in.Device
-		imap := with(platformsOnly(t), object("imap", imapMail()),
-			object("imported-signing", &profiles.PKCSImportedCertificate{IntendedPurpose: profiles.PurposeSMIMESigning}))
-		imap.Device = in.Device
-		imap.Imported = append(imap.Imported, cert("imported", profiles.PurposeSMIMESigning, 2025, 2027, alice))
-		for _, d := range append(append(Plan(in), Plan(alone)...), Plan(imap)...) {
-			if d.Reason != "" {
-				continue
-			}
-			data, err := Render(d, pkcs12s(d), inClear)
-			if err != nil {
-				t.Fatal(err)
-			}
-			golden(t, target+"-"+strings.ReplaceAll(d.ID, ".", "-")+".mobileconfig", data)
-			if d.HasSecrets() { // what the seal hides, for people and peers to read
-				golden(t, target+"-"+strings.ReplaceAll(d.ID, ".", "-")+".content.plist", contentOf(t, data))
+		for _, in := range goldenInputs(t) {
+			in.Device.Platform, in.Device.OSVersion, in.Channel = device.platform, device.version, device.channel
+			for _, d := range Plan(in) {
+				if d.Reason == "" {
+					written = append(written, goldenDocument(t, target+"-"+strings.ReplaceAll(d.ID, ".", "-"), d)...)
+				}
 			}
 		}
 	}
+	names, err := filepath.Glob("testdata/golden/*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names {
+		if !slices.Contains(written, filepath.Base(name)) {
+			t.Errorf("%s: no document gives it", name)
+		}
+	}
+}
+
+// goldenInputs are assignments that together give each kind of document.
+func goldenInputs(t *testing.T) []platforms.Input {
+	both := []profiles.Platform{profiles.IOS, profiles.MacOS}
+	custom := func(name string, content []byte) profiles.Object {
+		return object(name, &profiles.Custom{Platforms: both, Content: content})
+	}
+	imap := with(platformsOnly(t), object("imap", imapMail()),
+		object("imported-signing", &profiles.PKCSImportedCertificate{IntendedPurpose: profiles.PurposeSMIMESigning}))
+	imap.Imported = append(imap.Imported, cert("imported", profiles.PurposeSMIMESigning, 2025, 2027, alice))
+	wifi := example(t, "wifi.mobileconfig")
+	return []platforms.Input{with(sales(t), custom("wifi", wifi), custom("wifi-user", forUser(t, wifi))), imap,
+		with(platformsOnly(t), object("mail-signing", mailSigning()))}
+}
+
+// goldenDocument gives the names of the files that it compared.
+func goldenDocument(t *testing.T, name string, d platforms.Document) []string {
+	data, err := Render(d, pkcs12s(d), inClear)
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := []string{name + ".mobileconfig"}
+	golden(t, names[0], data)
+	if d.HasSecrets() { // what the seal hides, for people and peers to read
+		names = append(names, name+".content.plist")
+		golden(t, names[1], contentOf(t, data))
+	}
+	return names
 }
 
 func contentOf(t *testing.T, data []byte) []byte {

@@ -23,7 +23,8 @@ const (
 )
 
 // Plan works out the documents of one Apple device, in the order in which they should be sent: trust, history, mail
-// accounts, other identities, custom profiles. A document that must wait is in the list with its reason.
+// accounts, other identities, custom profiles. A document that must wait is in the list with its reason. Of a Mac it is
+// one channel's documents.
 //
 // Each identity is in exactly one document, because removing one of two profiles with the same identity may take the
 // identity away. A mail document holds its account's own identities, since S/MIME keys name payloads of the same
@@ -36,11 +37,15 @@ func Plan(in platforms.Input) []platforms.Document {
 	p.mails = p.planMails()
 	trust := p.planTrust()
 	history := p.planHistory()
-	docs := slices.Concat(trust, history, p.orderMails(history), p.planIdentities(), p.planCustoms())
+	docs := slices.Concat(history, p.orderMails(history), p.planIdentities(), p.planCustoms())
+	return append(trust, afterTrust(trust, docs)...)
+}
+
+// afterTrust makes documents wait until the CAs are there, if there are any.
+func afterTrust(trust, docs []platforms.Document) []platforms.Document {
 	if len(trust) > 0 {
-		for i := range docs[1:] {
-			d := &docs[i+1]
-			d.DependsOn = append([]string{docTrust}, d.DependsOn...)
+		for i := range docs {
+			docs[i].DependsOn = append([]string{docTrust}, docs[i].DependsOn...)
 		}
 	}
 	return docs
@@ -81,52 +86,15 @@ func (p *planner) find(name string) (profiles.Object, bool) {
 func (p *planner) document(id string, names ...string) platforms.Document {
 	prefix := p.in.Namespace
 	if p.user() {
-		prefix += userPrefix // the two channels of a Mac never replace each other's profiles
+		prefix += userPrefix
 	}
 	return platforms.Document{ID: id, Identifier: prefix + "." + id, Profiles: names}
 }
 
-// userPrefix follows the namespace in identifiers of a Mac's user channel.
-const userPrefix = ".user"
-
-func (p *planner) mac() bool { return p.in.Device.Platform == profiles.MacOS }
-
-// user: the plan is for the user channel of a Mac.
-func (p *planner) user() bool { return p.mac() && p.in.Channel == channelUser }
-
-const channelUser = "user"
-
-// planSystem is what all users of a Mac get, by the device channel: mail and identities belong to one user, and reach
-// the login keychain by the user channel only (apple.md section 5.1).
-func (p *planner) planSystem() []platforms.Document {
-	trust := p.planTrust()
-	docs := append(trust, p.planCustoms()...)
-	for i := range docs[len(trust):] {
-		d := &docs[len(trust)+i]
-		if len(trust) > 0 {
-			d.DependsOn = []string{docTrust}
-		}
-	}
-	return docs
-}
-
 // body starts a body with what all documents have.
 func (p *planner) body(displayName string) body {
-	b := body{DisplayName: displayName, Organization: p.in.Organization}
-	switch {
-	case p.user():
-		b.Scope = scopeUser
-	case p.mac():
-		b.Scope = scopeSystem // the device channel refuses profiles for users
-	}
-	return b
+	return body{DisplayName: displayName, Organization: p.in.Organization, Scope: p.scope()}
 }
-
-// The values of PayloadScope.
-const (
-	scopeUser   = "User"
-	scopeSystem = "System"
-)
 
 // problem is why a document must wait.
 type problem struct {
@@ -264,7 +232,7 @@ func (p *planner) addIdentity(doc *platforms.Document, b *body, c profiles.Certi
 	pl := planned{Type: typePKCS12, Identifier: doc.Identifier + ".identity." + short(c.SHA256), UUID: uuid,
 		DisplayName: identityName(what, c), Credential: c.SHA256,
 		Settings: map[string]any{"PayloadCertificateFileName": short(c.SHA256) + ".p12"}}
-	if p.in.Device.Platform == profiles.MacOS {
+	if p.mac() {
 		pl.Settings["KeyIsExtractable"] = false
 	}
 	b.Payloads = append(b.Payloads, pl)
@@ -412,14 +380,11 @@ func (p *planner) planCustoms() []platforms.Document {
 	var docs []platforms.Document
 	for _, o := range p.objs {
 		spec, ok := o.Spec.(*profiles.Custom)
-		if !ok || !slices.Contains(spec.Platforms, p.in.Device.Platform) {
+		if !ok || !slices.Contains(spec.Platforms, p.in.Device.Platform) || !p.ownScope(spec) {
 			continue
 		}
 		doc := p.document(docCustom+o.Name, o.Name)
 		b, err := p.customBody(spec)
-		if errors.Is(err, errOtherChannel) {
-			continue
-		}
 		if err != nil {
 			docs = append(docs, wait(doc, waits(platforms.ReasonNotDeliverable, "Custom %s: %v", o.Name, err)))
 			continue

@@ -53,7 +53,11 @@ func TestEachIdentityInOneDocument(t *testing.T) {
 			object("imported-signing", &profiles.PKCSImportedCertificate{IntendedPurpose: profiles.PurposeSMIMESigning})),
 		"unknown CA":     without(sales(t), "company-root"),
 		"nothing issued": func() platforms.Input { in := sales(t); in.Issued = nil; return in }(),
-		"mac":            func() platforms.Input { in := sales(t); in.Device.Platform, in.Channel = profiles.MacOS, "user"; return in }(),
+		"mac": func() platforms.Input {
+			in := sales(t)
+			in.Device.Platform, in.Channel = profiles.MacOS, "user"
+			return in
+		}(),
 	}
 	for name, in := range inputs {
 		t.Run(name, func(t *testing.T) {
@@ -196,6 +200,16 @@ func TestReasonsToWait(t *testing.T) {
 		{"imported signing missing", "identity.sig", with(sales(t), object("sig",
 			&profiles.PKCSImportedCertificate{IntendedPurpose: profiles.PurposeSMIMESigning})),
 			platforms.ReasonCertificateMissing, "no imported signing certificate"},
+	}
+	mac := func(in platforms.Input) platforms.Input {
+		in.Device.Platform, in.Channel = profiles.MacOS, channelUser
+		return in
+	}
+	for _, c := range slices.Clone(cases) { // the user of a Mac waits for the same
+		c.name, c.in = "Mac, "+c.name, mac(c.in)
+		if c.id != "custom.bad" { // is for iPhones
+			cases = append(cases, c)
+		}
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -389,83 +403,6 @@ func TestExchangeSettings(t *testing.T) {
 	in.User.SAMAccountName = ""
 	if d := byID(t, Plan(in), "mail.m"); d.Reason != platforms.ReasonVariableUnresolved || !strings.Contains(d.Detail, "OnPremisesSamAccountName") {
 		t.Errorf("%s %s", d.Reason, d.Detail)
-	}
-}
-
-// onMac is the same person's Mac.
-func onMac(t *testing.T, channel string, more ...profiles.Object) platforms.Input {
-	in := with(sales(t), more...)
-	in.Device.Platform, in.Device.OSVersion, in.Channel = profiles.MacOS, "15.1", channel
-	return in
-}
-
-func TestMacHasTwoChannels(t *testing.T) {
-	if got := ids(Plan(onMac(t, "device"))); got != "trust" {
-		t.Errorf("the device channel has %q", got)
-	}
-	docs := Plan(onMac(t, "user"))
-	if got := ids(docs); got != "trust history mail.company-mail" {
-		t.Errorf("the user channel has %q", got)
-	}
-	for _, d := range docs {
-		p := opened(t, d)
-		if p.Scope != "User" || !strings.HasPrefix(d.Identifier, namespace+".user.") {
-			t.Errorf("%s: scope %q, identifier %s", d.ID, p.Scope, d.Identifier)
-		}
-	}
-	system := opened(t, Plan(onMac(t, "device"))[0])
-	if system.Scope != "System" || system.Payloads[0].UUID == opened(t, docs[0]).Payloads[0].UUID {
-		t.Error("the channels share a payload, or the scope is wrong")
-	}
-}
-
-func TestMacFindsCertificatesByPreference(t *testing.T) {
-	doc := byID(t, Plan(onMac(t, "user")), "mail.company-mail")
-	p := opened(t, doc)
-	identities := map[string]bool{}
-	kinds := map[string]int{}
-	for _, pl := range p.Payloads {
-		kinds[pl.Type]++
-		if pl.Type == typePKCS12 {
-			identities[pl.UUID] = true
-			if pl.Content["KeyIsExtractable"] != false {
-				t.Error("the key can be taken out of the keychain")
-			}
-		}
-		for key := range pl.Content {
-			if strings.HasPrefix(key, "SMIME") {
-				t.Errorf("%s has the key %s, which no Mac knows", pl.Type, key)
-			}
-		}
-	}
-	if kinds[typeEAS] != 0 || kinds[typeEWS] != 1 || kinds[typePKCS12] != 2 || kinds[typeIdentityPref] != 1 || kinds[typeCertPref] != 1 {
-		t.Errorf("payloads: %v", kinds)
-	}
-	for _, kind := range []string{typeIdentityPref, typeCertPref} {
-		c := payloadOf(t, p, kind).Content
-		if c["Name"] != "alice@corp.test" || !identities[c["PayloadCertificateUUID"].(string)] {
-			t.Errorf("%s: %v", kind, c)
-		}
-	}
-	if payloadOf(t, p, typeIdentityPref).Content["PayloadCertificateUUID"] == payloadOf(t, p, typeCertPref).Content["PayloadCertificateUUID"] {
-		t.Error("one certificate both signs and is written to")
-	}
-	if len(doc.Notes) == 0 || !strings.Contains(doc.Notes[0], "buttons") {
-		t.Errorf("notes: %q", doc.Notes)
-	}
-}
-
-func TestMacCustomProfilesByScope(t *testing.T) {
-	content := example(t, "wifi.mobileconfig")
-	last := strings.LastIndex(string(content), "<key>PayloadVersion</key>") // that of the profile, after its payloads
-	forUser := []byte(string(content[:last]) + "<key>PayloadScope</key><string>User</string>" + string(content[last:]))
-	all := object("wifi", &profiles.Custom{Platforms: []profiles.Platform{profiles.MacOS}, Content: content})
-	one := object("mine", &profiles.Custom{Platforms: []profiles.Platform{profiles.MacOS}, Content: forUser})
-	if got := ids(Plan(onMac(t, "device", all, one))); got != "trust custom.wifi" {
-		t.Errorf("device channel: %q", got)
-	}
-	if got := ids(Plan(onMac(t, "user", all, one))); !strings.HasSuffix(got, " custom.mine") || strings.Contains(got, "wifi") {
-		t.Errorf("user channel: %q", got)
 	}
 }
 

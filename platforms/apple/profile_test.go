@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/rand"
 	"errors"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -40,6 +41,10 @@ func TestEnrollmentProfile(t *testing.T) {
 	mdm := payloadOf(t, p, typeMDM).Content
 	if mdm["IdentityCertificateUUID"] != scep.UUID || mdm["AccessRights"] != uint64(3099) || mdm["CheckOutWhenRemoved"] != true {
 		t.Errorf("management settings %v", mdm)
+	}
+	capabilities := []any{"com.apple.mdm.per-user-connections", "com.apple.mdm.bootstraptoken"}
+	if !reflect.DeepEqual(mdm["ServerCapabilities"], capabilities) {
+		t.Errorf("capabilities %v; without the first a Mac has no user channel", mdm["ServerCapabilities"])
 	}
 	if p.Identifier != namespace+".enrollment" || p.Scope != "" || p.Payloads[len(p.Payloads)-1].Type != typeMDM {
 		t.Errorf("profile %s, scope %q; the management payload must come last", p.Identifier, p.Scope)
