@@ -49,14 +49,33 @@ func messages() []Message {
 	}
 }
 
+// macUser is Alice on her Mac, as each message of the user channel names her.
+func macUser() Enrollment {
+	return Enrollment{UDID: udid, UserID: "8F2C7A54-31C2-4E0B-9D5E-1A2B3C4D5E6F", UserShortName: "alice", UserLongName: "Alice Example"}
+}
+
+// userMessages are those that a Mac sends on its user channel.
+func userMessages() []Message {
+	head := Header{Enrollment: macUser(), Topic: "com.apple.mgmt.External.3f2a"}
+	return []Message{
+		&TokenUpdate{Header: head, Token: bytes.Repeat([]byte{0xcd}, 32), PushMagic: "C1D2"},
+		&UserAuthenticate{Header: head},
+		&DeclarativeManagement{Header: head, Endpoint: "tokens"},
+	}
+}
+
 func TestCheckinRoundTrip(t *testing.T) {
-	for _, m := range messages() {
-		t.Run(m.Type(), func(t *testing.T) {
+	for i, m := range append(messages(), userMessages()...) {
+		name := m.Type()
+		if user := i >= len(messages()); user {
+			name += "-user"
+		}
+		t.Run(name, func(t *testing.T) {
 			body, err := EncodeCheckin(m)
 			if err != nil {
 				t.Fatal(err)
 			}
-			golden(t, "checkin-"+m.Type(), body)
+			golden(t, "checkin-"+name, body)
 			got, err := DecodeCheckin(body)
 			if err != nil {
 				t.Fatal(err)
@@ -128,12 +147,44 @@ func TestEnrollmentID(t *testing.T) {
 	}
 }
 
+// Both kinds of messages of the user channel say who they are from, and what they say is neither the device's nor
+// another user's.
+func TestUserChannelNamesItsUser(t *testing.T) {
+	body, err := EncodeCheckin(userMessages()[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := DecodeCheckin(body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err = EncodeReport(reports()["NotNow-user"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := DecodeReport(body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, from := range []Enrollment{m.From(), r.Enrollment} {
+		if from != macUser() || !from.IsUser() || from.DeviceID() != udid || from.ID() != udid+":"+macUser().UserID {
+			t.Errorf("%+v is %s", from, from.ID())
+		}
+	}
+	if !r.NotOnConsole {
+		t.Error("NotOnConsole is lost")
+	}
+}
+
 func reports() map[string]*Report {
 	of := Enrollment{UDID: udid}
 	return map[string]*Report{
 		"Idle":         {Enrollment: of, Status: StatusIdle},
 		"Acknowledged": {Enrollment: of, Status: StatusAcknowledged, CommandUUID: "C-1"},
 		"NotNow":       {Enrollment: of, Status: StatusNotNow, CommandUUID: "C-1"},
+		"Idle-user":    {Enrollment: macUser(), Status: StatusIdle},
+		"NotNow-user": {Enrollment: macUser(), Status: StatusNotNow, CommandUUID: "C-1", RequestType: RequestInstallProfile,
+			NotOnConsole: true},
 		"Error": {Enrollment: of, Status: StatusError, CommandUUID: "C-1", RequestType: RequestInstallProfile, ErrorChain: []ErrorItem{
 			{ErrorCode: 4001, ErrorDomain: DomainInstallation, LocalizedDescription: "Profil konnte nicht installiert werden"},
 			{ErrorCode: 9000, ErrorDomain: DomainCertificate, USEnglishDescription: "The password is\nwrong"}}},
@@ -266,30 +317,59 @@ func TestCommandRefuses(t *testing.T) {
 	}
 }
 
-func TestAnswers(t *testing.T) {
-	empty := ""
-	body, err := EncodeAnswer(&UserAuthenticateAnswer{DigestChallenge: &empty})
-	if err != nil {
-		t.Fatal(err)
+// An empty string and an absent key mean different things to a Mac: no password is needed, the password was wrong.
+func TestUserAuthenticateAnswers(t *testing.T) {
+	empty, token := "", "token"
+	cases := map[string]UserAuthenticateAnswer{
+		"DigestChallenge": {DigestChallenge: &empty},
+		"AuthToken":       {AuthToken: &token},
+		"AuthToken-empty": {AuthToken: &empty},
 	}
-	golden(t, "answer-DigestChallenge", body)
-	var user UserAuthenticateAnswer
-	if err := DecodeAnswer(body, &user); err != nil || user.DigestChallenge == nil || *user.DigestChallenge != "" || user.AuthToken != nil {
-		t.Errorf("got %+v, %v", user, err)
+	for name, answer := range cases {
+		body, err := EncodeAnswer(&answer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		golden(t, "answer-"+name, body)
+		var got UserAuthenticateAnswer
+		if err := DecodeAnswer(body, &got); err != nil || !reflect.DeepEqual(got, answer) {
+			t.Errorf("%s: got %+v, %v", name, got, err)
+		}
 	}
-	body, err = EncodeAnswer(&BootstrapTokenAnswer{BootstrapToken: []byte("token")})
+}
+
+func TestTokenAnswers(t *testing.T) {
+	body, err := EncodeAnswer(&BootstrapTokenAnswer{BootstrapToken: []byte("token")})
 	if err != nil {
 		t.Fatal(err)
 	}
 	golden(t, "answer-BootstrapToken", body)
-	var token BootstrapTokenAnswer
-	if err := DecodeAnswer(body, &token); err != nil || string(token.BootstrapToken) != "token" {
+	var bootstrap BootstrapTokenAnswer
+	if err := DecodeAnswer(body, &bootstrap); err != nil || string(bootstrap.BootstrapToken) != "token" {
+		t.Errorf("got %+v, %v", bootstrap, err)
+	}
+	body, err = EncodeAnswer(&TokenAnswer{TokenData: []byte("token")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "answer-Token", body)
+	var token TokenAnswer
+	if err := DecodeAnswer(body, &token); err != nil || string(token.TokenData) != "token" {
 		t.Errorf("got %+v, %v", token, err)
 	}
 }
 
+// What is no answer, such as the page of a proxy, is an error and no empty token.
+func TestDecodeAnswerRefuses(t *testing.T) {
+	for _, body := range []string{"", "<html>", string(wrap(`<key>BootstrapToken</key><string>token</string>`))} {
+		if err := DecodeAnswer([]byte(body), &BootstrapTokenAnswer{}); err == nil {
+			t.Errorf("%.20q: want an error", body)
+		}
+	}
+}
+
 func FuzzDecodeCheckin(f *testing.F) {
-	for _, m := range messages() {
+	for _, m := range append(messages(), userMessages()...) {
 		body, err := EncodeCheckin(m)
 		if err != nil {
 			f.Fatal(err)
@@ -307,6 +387,31 @@ func FuzzDecodeCheckin(f *testing.F) {
 		}
 		if _, err := DecodeCheckin(again); err != nil {
 			t.Fatalf("what we wrote does not read: %v", err)
+		}
+	})
+}
+
+func FuzzDecodeAnswer(f *testing.F) {
+	challenge := ""
+	user, err1 := EncodeAnswer(&UserAuthenticateAnswer{DigestChallenge: &challenge, AuthToken: &challenge})
+	token, err2 := EncodeAnswer(&BootstrapTokenAnswer{BootstrapToken: []byte("token")})
+	if err1 != nil || err2 != nil {
+		f.Fatal(err1, err2)
+	}
+	f.Add(user)
+	f.Add(token)
+	f.Fuzz(func(t *testing.T, body []byte) {
+		var answer UserAuthenticateAnswer
+		if err := DecodeAnswer(body, &answer); err != nil {
+			return
+		}
+		again, err := EncodeAnswer(&answer)
+		if err != nil {
+			t.Fatalf("read, but does not write: %v", err)
+		}
+		var second UserAuthenticateAnswer
+		if err := DecodeAnswer(again, &second); err != nil || !reflect.DeepEqual(answer, second) {
+			t.Fatalf("what we wrote reads as %+v, %v", second, err)
 		}
 	})
 }
