@@ -16,6 +16,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/waxseal/waxseal/server/internal/amapi"
 	"github.com/waxseal/waxseal/server/internal/connectorapi"
 	"github.com/waxseal/waxseal/server/internal/identity"
 	"github.com/waxseal/waxseal/server/internal/pki"
@@ -39,6 +40,7 @@ type server struct {
 	raKey     *rsa.PrivateKey
 	pushTopic string // empty without a push certificate
 	sender    push.Sender
+	google    *amapi.Client // nil: Android devices come in by hand
 
 	identity   *identity.Service
 	connectors *connectorapi.Service
@@ -61,6 +63,9 @@ func assemble(ctx context.Context, c Config, db *store.DB, bound string) (*serve
 		return nil, err
 	}
 	if err := s.loadPush(); err != nil {
+		return nil, err
+	}
+	if err := s.loadGoogle(); err != nil {
 		return nil, err
 	}
 	if err := s.settleTopic(ctx); err != nil {

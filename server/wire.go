@@ -194,8 +194,11 @@ func (l links) CreateLink(ctx context.Context, user model.User, platform profile
 		return api.Link{}, err
 	}
 	link := api.Link{URL: l.fixed.PublicURL + "/enroll/" + token, Expires: l.Clock().Add(life)}
-	if platform == profiles.Windows {
+	switch {
+	case platform == profiles.Windows:
 		link.URL, link.Secret = mde.DeepLink(user.UPN, l.fixed.PublicURL+windowsmdm.DiscoveryPath), token
+	case platform == profiles.Android && l.google != nil:
+		return l.throughGoogle(ctx, link, user, token, life)
 	}
 	return link, nil
 }

@@ -31,6 +31,10 @@ func (p *program) enrollCommand() *cobra.Command {
 			}
 			p.say("the link works for one device, until %s", when(answer.Expires))
 			p.value("%s", answer.URL)
+			if answer.Token != "" {
+				p.say("Google installs the companion app: enrol the device with the token of the second line, or the code of the third")
+				p.value("%s\n%s", answer.Token, answer.QRCode)
+			}
 			if answer.Secret != "" {
 				p.say("on the PC: open the link, or Settings, Accounts, Access work or school, Enroll only in device management; sign in as %s with this secret", request.User)
 				p.value("%s", answer.Secret)

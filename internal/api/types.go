@@ -148,7 +148,11 @@ type LinkRequest struct {
 type Link struct {
 	URL string `json:"url"`
 	// Secret is the one-time enrolment secret that the user types on a PC; empty on other platforms, where it is in the URL.
-	Secret  string    `json:"secret,omitempty"`
+	Secret string `json:"secret,omitempty"`
+	// Token and QRCode bring an Android device under Google's management, which installs the companion app; empty where the
+	// server does not use it. QRCode is the content of the code that is scanned at a device's first start.
+	Token   string    `json:"token,omitempty"`
+	QRCode  string    `json:"qrCode,omitempty"`
 	Expires time.Time `json:"expires"`
 	// Warnings tell of what will keep a real device from working, such as NoPushCertificate.
 	Warnings []Warning `json:"warnings,omitempty"`
