@@ -23,6 +23,7 @@ func platforms() []platform {
 		{"ios", []string{"--os-version", "18.1"}, joinByLink, loseProfile},
 		{"macos", []string{"--os-version", "15.1"}, joinByLink, loseProfile},
 		{"windows", []string{"--os-version", "10.0.22631"}, joinBySecret, loseKey},
+		{"android", []string{"--os-version", "15"}, joinByLink, loseKey},
 	}
 }
 

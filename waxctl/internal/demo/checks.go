@@ -233,7 +233,7 @@ func (s *story) explainDevices(ctx context.Context) (string, error) {
 			}
 		}
 	}
-	return fmt.Sprintf("%d documents on %d devices are verified by the devices' own lists", documents, len(devices)), must(len(devices) == 4 && documents >= 14, "want 2 devices with 3 documents each, and a Mac and a PC with 4")
+	return fmt.Sprintf("%d documents on %d devices are verified by the devices' own lists", documents, len(devices)), must(len(devices) == 5 && documents >= 17, "want an iPhone, an iPad and a phone with 3 documents each, and a Mac and a PC with 4")
 }
 
 func (s *story) leave(ctx context.Context) (string, error) {
@@ -246,7 +246,7 @@ func (s *story) leave(ctx context.Context) (string, error) {
 			return "", err
 		}
 	}
-	for device, message := range map[string]string{"iphone": "2017-offer", "ipad": "2017-offer", "mac": "2017-offer", "pc": "2024-bob"} {
+	for device, message := range map[string]string{"iphone": "2017-offer", "ipad": "2017-offer", "mac": "2017-offer", "pc": "2024-bob", "android": "2024-bob"} {
 		if err := s.sync(ctx, device); err != nil {
 			return "", err
 		}
@@ -293,7 +293,7 @@ func (s *story) revocation(ctx context.Context) (string, error) {
 				revoked++
 			}
 		}
-		return revoked == 4
+		return revoked == 5
 	})
 	return fmt.Sprintf("%d imported certificates stay as they are, %d issued ones are in the CA's journal", kept, revoked), joinFirst(err, must(kept == len(imported)+2, "%d imported certificates are current", kept))
 }

@@ -89,8 +89,11 @@ func (s *story) answerAlice(ctx context.Context) (string, error) {
 		if err := must(strings.Contains(opened, "Read it on the train.") && !strings.Contains(sealed, "on the train"), "on the %s it opened to %q", device, opened); err != nil {
 			return "", err
 		}
+		if _, err := s.agent(ctx, strings.NewReader(opened), "mail", "verify", "--state", s.path(device)); err != nil {
+			return "", fmt.Errorf("on the %s: %w", device, err)
+		}
 	}
-	return "Bob's message from the phone opened on her Mac and on her iPhone", nil
+	return "Bob's message from the phone opened on her Mac and on her iPhone, and his signature verified", nil
 }
 
 // newestOf is the certificate that began last.

@@ -29,6 +29,8 @@ func (s *story) script() []step {
 		{"His certificates are in the personal store, and Outlook is told to sign and encrypt", s.lookAtPC},
 		{"Bob's old mail opens on the PC", func(ctx context.Context) (string, error) { return s.readOldMail(ctx, "pc", "2024-bob") }},
 		{"Alice writes to Bob, encrypted; he reads it on the PC", s.writeToBob},
+		{"Bob enrols an Android phone; his mail app is granted each key", s.enrolAndroid},
+		{"Bob answers from the phone, signed and encrypted; Alice reads it on her Mac", s.answerAlice},
 		{"A new encryption certificate comes; it is the current one, the old ones stay", s.rollover},
 		{"Server and inventory agree on what is where", s.explainDevices},
 		{"Alice leaves, and so does Bob: keys are gone from every device, seen by its inventory", s.leave},
