@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
+	"unicode"
 
 	"github.com/waxseal/waxseal/platforms"
 	"github.com/waxseal/waxseal/platforms/android"
@@ -49,21 +51,26 @@ func (a *Android) State(ctx context.Context, enr model.Enrolment, known string) 
 func generationOf(enr model.Enrolment) string { return strconv.FormatInt(enr.Version, 10) }
 
 // items are what is installed and wanted, what is to be installed now, and what is to go. What waits is not in it, and
-// the app leaves alone what is not in it.
+// the app leaves alone what is not in it. No item is in it twice: what one document has given up and another wants is
+// wanted.
 func (a *Android) items(snap Snapshot) []companion.Item {
-	items := []companion.Item{}
+	items, there := []companion.Item{}, map[string]bool{}
 	for _, d := range snap.Documents {
-		for _, identifier := range leaving(snap, d) {
-			items = append(items, android.RemovalItem(identifier))
-		}
 		installed := d.InstalledRevision != "" && d.InstalledRevision == d.Document.Revision
-		if d.Document.Reason != "" || isGoing(d) || (!installed && d.Status != model.DocumentSent) {
+		if d.Document.Reason != "" || isGoing(d) || there[d.Document.Identifier] || (!installed && d.Status != model.DocumentSent) {
 			continue
 		}
 		item, err := android.Item(d.Document, companion.OpInstall, isCurrent(snap, d, a.Service.c.Clock()))
 		if err == nil {
 			item.DependsOn = identifiers(snap, d.Document.DependsOn)
-			items = append(items, item)
+			items, there[item.ID] = append(items, item), true
+		}
+	}
+	for _, d := range snap.Documents {
+		for _, identifier := range leaving(snap, d) {
+			if !there[identifier] {
+				items, there[identifier] = append(items, android.RemovalItem(identifier)), true
+			}
 		}
 	}
 	slices.SortStableFunc(items, func(a, b companion.Item) int { return cmp.Compare(rank(a), rank(b)) })
@@ -74,16 +81,18 @@ func isGoing(d model.DocumentState) bool {
 	return d.Status == model.DocumentRemoving || d.Status == model.DocumentRemoved
 }
 
-// leaving are the identifiers of a document that the app is told to remove.
+// leaving are the identifiers of a document that the app is told to remove. A command that was overtaken stays open, since
+// the app may have begun; it is not told again.
 func leaving(snap Snapshot, d model.DocumentState) []string {
 	var out []string
 	for _, c := range snap.Commands {
 		if c.DocumentID != d.Document.ID || c.RequestType != string(reconcile.ActionRemove) {
 			continue
 		}
-		if c.Revision != "" {
+		switch {
+		case slices.Contains(d.Leftovers, c.Revision):
 			out = append(out, c.Revision)
-		} else {
+		case c.Revision == "" && d.Status == model.DocumentRemoving:
 			out = append(out, d.Identifier())
 		}
 	}
@@ -144,16 +153,20 @@ func policyFor(snap Snapshot) companion.Policy {
 	return p
 }
 
-// Envelope is the sealed secret of an item that is to be installed now. The errors are *companion.Problem values for what
-// the app can do something about.
+// Envelope is the sealed secret of an item that is to be installed now. What is wanted is decided anew first: a key that was
+// sealed before the device was retired, or the profile taken away, is not released. The errors are *Refusal for what the app
+// can do something about.
 func (a *Android) Envelope(ctx context.Context, enr model.Enrolment, item string, r companion.PayloadRequest) (companion.PayloadResponse, error) {
+	if _, err := a.Service.Step(ctx, enr, reconcile.Report{Outcome: reconcile.OutcomeIdle}); err != nil {
+		return companion.PayloadResponse{}, err
+	}
 	snap, err := a.Service.c.Store.Snapshot(ctx, enr.ID)
 	if err != nil {
 		return companion.PayloadResponse{}, fmt.Errorf("read enrolment %s: %w", enr.ID, err)
 	}
-	d, found := documentOf(snap, item)
+	d, found := secretOf(snap, item)
 	switch {
-	case !found || isGoing(d) || d.Document.Identifier != item || !d.Document.HasSecrets():
+	case !found:
 		return companion.PayloadResponse{}, problem(companion.CodeItemGone, "the item is not wanted any more; read the state again")
 	case r.Revision != d.Document.Revision:
 		return companion.PayloadResponse{}, problem(companion.CodeRevisionStale, "the item has another revision by now; read the state again")
@@ -164,13 +177,13 @@ func (a *Android) Envelope(ctx context.Context, enr model.Enrolment, item string
 		p.RetryAfterSeconds = 1
 		return companion.PayloadResponse{}, p
 	}
-	return companion.PayloadResponse{Envelope: d.Payload, Alg: "CMS", ExpiresAt: a.Service.c.Clock().Add(envelopeLife).UTC()}, nil
+	return companion.PayloadResponse{Envelope: d.Payload, Alg: companion.EnvelopeCMS, ExpiresAt: a.Service.c.Clock().Add(envelopeLife).UTC()}, nil
 }
 
-// documentOf finds the document that an item belongs to, by what it is called now or was.
-func documentOf(snap Snapshot, item string) (model.DocumentState, bool) {
+// secretOf finds the document that wants a key under the identifier; the device may have it already, from another one.
+func secretOf(snap Snapshot, item string) (model.DocumentState, bool) {
 	for _, d := range snap.Documents {
-		if d.Document.Identifier == item || d.InstalledIdentifier == item || d.SentIdentifier == item || slices.Contains(d.Leftovers, item) {
+		if d.Document.Identifier == item && !isGoing(d) && d.Document.HasSecrets() {
 			return d, true
 		}
 	}
@@ -183,65 +196,84 @@ func (a *Android) Report(ctx context.Context, enr model.Enrolment, item string, 
 	if err != nil {
 		return fmt.Errorf("read enrolment %s: %w", enr.ID, err)
 	}
-	d, found := documentOf(snap, item)
-	if !found {
-		if r.State == companion.StateRemoved {
-			return nil // gone for both, long ago
-		}
-		return problem(companion.CodeItemGone, "no such item was ever offered to this device, or it is gone; read the state again")
+	c, d := commandFor(snap, item, r)
+	if c == nil {
+		return unasked(snap, item, r)
 	}
 	if r.Seq <= d.ReportedSeq {
 		return nil
 	}
-	c := commandFor(snap, d, item, r)
-	if c == nil {
-		if r.Revision == d.InstalledRevision || r.Revision == companion.RevisionRemoval {
-			return nil
-		}
-		return problem(companion.CodeRevisionStale, "the item has another revision by now; read the state again")
-	}
-	report, concluded := companionReport(d, r)
-	if !concluded {
-		return nil
+	report, concluded, err := companionReport(d, c, r)
+	if err != nil || !concluded {
+		return err
 	}
 	report.CommandUUID, report.Seq = c.UUID, r.Seq
 	_, err = a.Service.Step(ctx, enr, report)
 	return err
 }
 
-// commandFor is the open command that a report answers.
-func commandFor(snap Snapshot, d model.DocumentState, item string, r companion.StatusReport) *model.Command {
+// commandFor is the open command that a report answers, and its document.
+func commandFor(snap Snapshot, item string, r companion.StatusReport) (*model.Command, model.DocumentState) {
 	for i, c := range snap.Commands {
-		if c.DocumentID != d.Document.ID {
+		at := slices.IndexFunc(snap.Documents, func(d model.DocumentState) bool { return d.Document.ID == c.DocumentID })
+		if at < 0 {
 			continue
 		}
+		d := snap.Documents[at]
 		removal := c.RequestType == string(reconcile.ActionRemove) && r.Revision == companion.RevisionRemoval &&
 			(c.Revision == item || (c.Revision == "" && d.Identifier() == item))
-		install := c.RequestType == string(reconcile.ActionInstall) && c.Revision == r.Revision
+		install := c.RequestType == string(reconcile.ActionInstall) && c.Revision == r.Revision && d.SentIdentifier == item
 		if removal || install {
-			return &snap.Commands[i]
+			return &snap.Commands[i], d
 		}
 	}
-	return nil
+	return nil, model.DocumentState{}
 }
 
-// companionReport says what a state means here; the states on the way conclude nothing.
-func companionReport(d model.DocumentState, r companion.StatusReport) (reconcile.Report, bool) {
+// unasked is a report that answers no open command: of something that is long done, or that is not wanted in that revision.
+func unasked(snap Snapshot, item string, r companion.StatusReport) error {
+	known := false
+	for _, d := range snap.Documents {
+		if d.Document.Identifier != item && d.InstalledIdentifier != item && d.SentIdentifier != item && !slices.Contains(d.Leftovers, item) {
+			continue
+		}
+		if known = true; r.Revision == d.InstalledRevision || r.Seq <= d.ReportedSeq {
+			return nil
+		}
+	}
+	switch {
+	case r.Revision == companion.RevisionRemoval || (!known && r.State == companion.StateRemoved):
+		return nil // gone for both
+	case !known:
+		return problem(companion.CodeItemGone, "no such item was ever offered to this device, or it is gone; read the state again")
+	}
+	return problem(companion.CodeRevisionStale, "the item has another revision by now; read the state again")
+}
+
+// companionReport says what a state means for a command; the states on the way conclude nothing.
+func companionReport(d model.DocumentState, c *model.Command, r companion.StatusReport) (report reconcile.Report, concluded bool, err error) {
+	removal := c.RequestType == string(reconcile.ActionRemove)
 	switch r.State {
 	case companion.StateInstalled, companion.StateGranted, companion.StateVerified:
+		if removal {
+			return report, false, problem(companion.CodeMalformed, "state: an item with op remove ends in removed")
+		}
 		if o := r.Observed; o != nil && o.CertSHA256 != "" && len(d.Document.Credentials) == 1 && o.CertSHA256 != d.Document.Credentials[0].SHA256 {
 			return reconcile.Report{Outcome: reconcile.OutcomeFailed,
-				Error: fmt.Sprintf("the device holds certificate %s under the alias %s", o.CertSHA256, o.Alias)}, true
+				Error: fmt.Sprintf("the device holds certificate %s under the alias %s", o.CertSHA256, o.Alias)}, true, nil
 		}
-		return reconcile.Report{Outcome: reconcile.OutcomeDone}, true
+		return reconcile.Report{Outcome: reconcile.OutcomeDone}, true, nil
 	case companion.StateRemoved:
-		return reconcile.Report{Outcome: reconcile.OutcomeDone}, true
+		if !removal {
+			return report, false, problem(companion.CodeMalformed, "state: an item with op install does not end in removed; what is missing, the inventory tells")
+		}
+		return reconcile.Report{Outcome: reconcile.OutcomeDone}, true, nil
 	case companion.StateFailed:
-		return reconcile.Report{Outcome: reconcile.OutcomeFailed, Error: sentence(r.Error)}, true
+		return reconcile.Report{Outcome: reconcile.OutcomeFailed, Error: sentence(r.Error)}, true, nil
 	case companion.StateWaitingUser, companion.StateWaitingApp, companion.StateRetryWait:
-		return reconcile.Report{Outcome: reconcile.OutcomeNotNow, Error: sentence(r.Error), Reason: waitingReason(r)}, true
+		return reconcile.Report{Outcome: reconcile.OutcomeNotNow, Error: sentence(r.Error), Reason: waitingReason(r)}, true, nil
 	}
-	return reconcile.Report{}, false
+	return report, false, nil
 }
 
 func waitingReason(r companion.StatusReport) platforms.Reason {
@@ -257,15 +289,31 @@ func waitingReason(r companion.StatusReport) platforms.Reason {
 	return platforms.ReasonNotNow
 }
 
+// maxDetail bounds what a device says of a fault; it is stored and shown.
+const maxDetail = 300
+
 func sentence(e *companion.Error) string {
 	if e == nil {
 		return "the device gave no reason"
 	}
 	out := e.Code.Meaning()
-	if e.Detail != "" {
-		out += ": " + e.Detail
+	if detail := printable(e.Detail); detail != "" {
+		out += ": " + detail
 	}
 	return out + " (" + string(e.Code) + ")"
+}
+
+func printable(s string) string {
+	runes := []rune(strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return ' '
+		}
+		return r
+	}, s))
+	if len(runes) > maxDetail {
+		return string(runes[:maxDetail]) + "…"
+	}
+	return string(runes)
 }
 
 // Inventory takes what is on the device.

@@ -55,11 +55,20 @@ func (w *work) chooseRemoval() *Action {
 			d.Detail = notLoggedOn
 			continue
 		}
+		if w.takenOver(d) {
+			continue
+		}
 		if a := w.remove(d); a != nil {
 			return a
 		}
 	}
 	return w.chooseLeftover()
+}
+
+// takenOver: in a desired state a thing is wanted or not, whichever document it was of. What another document wants under
+// the same identifier is installed over, and forgotten here once it is.
+func (w *work) takenOver(d *model.DocumentState) bool {
+	return w.in.Together && len(d.Leftovers) == 0 && w.expected(d.Identifier())
 }
 
 // remove begins with what is left over of former revisions.

@@ -58,16 +58,25 @@ func (w *work) volunteered() {
 	}
 }
 
-// closeSuperseded ends install commands of revisions that are not wanted any more: an idle device is not working on them.
+// closeSuperseded ends install commands of revisions that are not wanted any more, and removals of documents that another
+// one has taken the place of: an idle device is not working on them.
 func (w *work) closeSuperseded() {
 	for _, c := range w.commands {
-		if ActionKind(c.RequestType) != ActionInstall {
+		d := w.docs[c.DocumentID]
+		switch ActionKind(c.RequestType) {
+		case ActionInstall:
+			if d != nil && d.SentRevision == c.Revision {
+				continue
+			}
+		case ActionRemove:
+			if d != nil {
+				continue
+			}
+		default:
 			continue
 		}
-		if d := w.docs[c.DocumentID]; d == nil || d.SentRevision != c.Revision {
-			c.State, c.Error, c.UpdatedAt = model.CommandFailed, "superseded", w.now
-			w.out.Commands = append(w.out.Commands, *c)
-		}
+		c.State, c.Error, c.UpdatedAt = model.CommandFailed, "superseded", w.now
+		w.out.Commands = append(w.out.Commands, *c)
 	}
 }
 
