@@ -19,6 +19,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/waxseal/waxseal/platforms/android/companion"
@@ -62,7 +63,12 @@ type Config struct {
 }
 
 // Endpoint serves the routes.
-type Endpoint struct{ cfg Config }
+type Endpoint struct {
+	cfg     Config
+	polls   polls
+	stop    sync.Once
+	stopped chan struct{}
+}
 
 const (
 	lookEvery   = time.Second
@@ -93,8 +99,11 @@ func New(cfg Config) *Endpoint {
 			return t.C, t.Stop
 		}
 	}
-	return &Endpoint{cfg: cfg}
+	return &Endpoint{cfg: cfg, stopped: make(chan struct{})}
 }
+
+// Stop ends the long polls of this process, so that a shutdown need not wait for them.
+func (e *Endpoint) Stop() { e.stop.Do(func() { close(e.stopped) }) }
 
 // Routes registers everything.
 func (e *Endpoint) Routes(r *web.Router) {
@@ -123,47 +132,53 @@ type call struct {
 	item    string
 }
 
-// unchanged is the answer to a poll that saw no change.
-type unchanged struct{}
-
 // authenticated finds the enrolment of the bearer credential.
 func (e *Endpoint) authenticated(serve func(context.Context, call) (any, error)) web.Handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
-		ctx := r.Context()
-		credential, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-		if !ok {
-			return refuse(companion.CodeCredentialInvalid, "the request carries no bearer credential; enrol first")
-		}
-		enr, err := e.cfg.Identity.Bearer(ctx, credential)
-		if errors.Is(err, model.ErrNotFound) || (err == nil && enr.Platform != profiles.Android) {
-			return refuse(companion.CodeCredentialInvalid, "the bearer credential is not known here")
-		}
+		enr, err := e.sender(r)
 		if err != nil {
 			return err
-		}
-		web.Annotate(ctx, enr.ID, enr.DeviceID)
-		if enr.State == model.EnrolmentEnded {
-			return refuse(companion.CodeEnded, "the enrolment of this device is over; remove what is left, and enrol again with a new link")
 		}
 		body, err := web.ReadBody(r)
 		if err != nil {
-			return err
+			return e.fail(w, r, enr.ID, err)
 		}
-		answer, err := serve(ctx, call{enr: enr, request: r, body: body, item: web.Vars(r)["item"]})
+		answer, err := serve(r.Context(), call{enr: enr, request: r, body: body, item: web.Vars(r)["item"]})
 		if err != nil {
-			return err
+			return e.fail(w, r, enr.ID, err)
 		}
 		return reply(w, http.StatusOK, answer)
 	}
 }
 
+// sender is whose bearer credential the request carries.
+func (e *Endpoint) sender(r *http.Request) (model.Enrolment, error) {
+	credential, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	if !ok {
+		return model.Enrolment{}, refuse(companion.CodeCredentialInvalid, "the request carries no bearer credential; enrol first")
+	}
+	enr, err := e.cfg.Identity.Bearer(context.WithoutCancel(r.Context()), credential)
+	if errors.Is(err, model.ErrNotFound) || (err == nil && enr.Platform != profiles.Android) {
+		return model.Enrolment{}, refuse(companion.CodeCredentialInvalid, "the bearer credential is not known here")
+	}
+	if err != nil {
+		return model.Enrolment{}, err
+	}
+	web.Annotate(r.Context(), enr.ID, enr.DeviceID)
+	if enr.State == model.EnrolmentEnded {
+		return enr, refuse(companion.CodeEnded, "the enrolment of this device is over; remove what is left, and enrol again with a new link")
+	}
+	return enr, nil
+}
+
 func reply(w http.ResponseWriter, status int, answer any) error {
 	h := w.Header()
 	h.Set("Cache-Control", "no-store")
-	if state, ok := answer.(companion.State); ok {
-		h.Set("ETag", strconv.Quote(state.Generation))
-	}
-	if _, same := answer.(unchanged); same {
+	switch a := answer.(type) {
+	case companion.State:
+		h.Set("ETag", strconv.Quote(a.Generation))
+	case unchanged:
+		h.Set("ETag", strconv.Quote(string(a)))
 		w.WriteHeader(http.StatusNotModified)
 		return nil
 	}

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -26,6 +27,7 @@ import (
 
 // scripted is a Delivery that says what the test wants.
 type scripted struct {
+	mu         sync.Mutex
 	generation string
 	err        error
 	calls      []string
@@ -34,6 +36,8 @@ type scripted struct {
 }
 
 func (s *scripted) State(_ context.Context, enr model.Enrolment, known string) (companion.State, bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.polls++
 	if s.onPoll != nil {
 		s.onPoll(s.polls)
@@ -64,6 +68,7 @@ type rig struct {
 	ca       *testpki.CA
 	delivery *scripted
 	router   *web.Router
+	endpoint *androidmdm.Endpoint
 	ticks    chan time.Time
 	now      time.Time
 	noTrust  bool
@@ -84,9 +89,10 @@ func newRig(t *testing.T) *rig {
 		return r.ca.Cert.Raw, r.ca.Cert.Raw, nil
 	})
 	r.router = web.New(web.Config{Logger: logger, Clock: clock, Burst: 100_000})
-	androidmdm.New(androidmdm.Config{Identity: r.svc, Authority: authority, Delivery: r.delivery, Users: users, Auditor: r.store,
+	r.endpoint = androidmdm.New(androidmdm.Config{Identity: r.svc, Authority: authority, Delivery: r.delivery, Users: users, Auditor: r.store,
 		Refusals: web.NewRefusals(r.store, logger, clock), Clock: clock, Logger: logger, Wait: time.Nanosecond,
-		Ticks: func() (<-chan time.Time, func()) { return r.ticks, func() {} }}).Routes(r.router)
+		Ticks: func() (<-chan time.Time, func()) { return r.ticks, func() {} }})
+	r.endpoint.Routes(r.router)
 	return r
 }
 

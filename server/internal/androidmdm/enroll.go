@@ -60,19 +60,25 @@ func (e *Endpoint) certify(ctx context.Context, req companion.EnrollRequest, csr
 		return model.Enrolment{}, nil, err
 	}
 	enr, err := e.cfg.Identity.Enrolled(ctx, c, req.Device.InstallID, "", factsOf(req.Device))
-	if errors.Is(err, model.ErrConflict) {
+	switch {
+	case enr.State == model.EnrolmentEnded:
+		return enr, nil, refuse(companion.CodeTokenInvalid, "the enrolment by this token is over; ask for a new link")
+	case errors.Is(err, model.ErrConflict):
 		return enr, nil, refuse(companion.CodeInstallIDTaken, "this token and wrap key belong to another installation")
+	case err != nil:
+		return enr, nil, err
 	}
-	if err == nil {
-		enr, err = e.cfg.Identity.Activate(ctx, enr)
-	}
+	enr, err = e.cfg.Identity.Activate(ctx, enr)
 	return enr, c.Certificate, err
 }
 
 // mayEnrol looks at the token and the installation before anything is spent.
 func (e *Endpoint) mayEnrol(ctx context.Context, req companion.EnrollRequest) error {
 	if _, err := e.cfg.Authority.DeviceCA(ctx); errors.Is(err, model.ErrNotFound) {
-		return refuse(companion.CodeUnavailable, "no connector has registered with this server yet, and only it can certify devices")
+		return &refusal{companion.Problem{Code: companion.CodeUnavailable, RetryAfterSeconds: 60,
+			Detail: "no connector has registered with this server yet, and only it can certify devices; the token stays usable"}}
+	} else if err != nil {
+		return err
 	}
 	l, err := e.cfg.Identity.Link(ctx, req.EnrollmentToken)
 	if err != nil && !errors.Is(err, model.ErrSpent) { // the same key may ask again for what it got
@@ -80,6 +86,11 @@ func (e *Endpoint) mayEnrol(ctx context.Context, req companion.EnrollRequest) er
 	}
 	if l.Platform != profiles.Android {
 		return dead(model.ErrNotFound)
+	}
+	if _, err := e.cfg.Users.UserByID(ctx, l.UserID); errors.Is(err, model.ErrNotFound) {
+		return refuse(companion.CodeBlocked, "the user of this enrolment token is not known any more")
+	} else if err != nil {
+		return err
 	}
 	taken, err := e.cfg.Identity.Taken(ctx, profiles.Android, req.Device.InstallID, l.UserID)
 	if err == nil && taken {

@@ -2,70 +2,13 @@ package androidmdm
 
 import (
 	"context"
-	"net/http"
-	"strconv"
+	"slices"
 	"strings"
-	"time"
 
 	"github.com/waxseal/waxseal/platforms/android/companion"
 	"github.com/waxseal/waxseal/server/internal/model"
 	"github.com/waxseal/waxseal/server/internal/web"
 )
-
-// state answers with the desired state; with ?wait=SECONDS it waits for one that is not the known generation. What
-// changed is looked for in the database, since another node may have changed it.
-func (e *Endpoint) state(ctx context.Context, c call) (any, error) {
-	known, wait, err := polled(c.request)
-	if err != nil {
-		return nil, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, max(wait, time.Nanosecond))
-	defer cancel()
-	ticks, stop := e.cfg.Ticks()
-	defer stop()
-	for {
-		state, changed, err := e.cfg.Delivery.State(context.WithoutCancel(ctx), c.enr, known)
-		if err != nil {
-			return nil, err
-		}
-		if changed {
-			return state, nil
-		}
-		select {
-		case <-ctx.Done():
-			return unchanged{}, nil
-		case <-ticks:
-		}
-		if c.enr, err = e.again(ctx, c); err != nil {
-			return nil, err
-		}
-	}
-}
-
-func polled(r *http.Request) (known string, wait time.Duration, err error) {
-	query := r.URL.Query()
-	if known = query.Get("generation"); known == "" {
-		known = strings.Trim(r.Header.Get("If-None-Match"), `"`)
-	}
-	if text := query.Get("wait"); text != "" {
-		seconds, err := strconv.Atoi(text)
-		if err != nil || seconds < 0 {
-			return "", 0, refuse(companion.CodeMalformed, "wait is a number of seconds, 0 to 55")
-		}
-		wait = min(time.Duration(seconds)*time.Second, maxPoll)
-	}
-	return known, wait, nil
-}
-
-// again reads the enrolment of a waiting device anew: it may have changed, or ended.
-func (e *Endpoint) again(ctx context.Context, c call) (model.Enrolment, error) {
-	credential := strings.TrimPrefix(c.request.Header.Get("Authorization"), "Bearer ")
-	enr, err := e.cfg.Identity.Bearer(context.WithoutCancel(ctx), credential)
-	if err == nil && enr.State == model.EnrolmentEnded {
-		err = refuse(companion.CodeEnded, "the enrolment of this device is over")
-	}
-	return enr, err
-}
 
 func (e *Endpoint) payload(ctx context.Context, c call) (any, error) {
 	req, err := companion.DecodePayloadRequest(c.body)
@@ -100,17 +43,33 @@ func (e *Endpoint) inventory(ctx context.Context, c call) (any, error) {
 	return struct{}{}, e.cfg.Delivery.Inventory(ctx, c.enr, inv)
 }
 
-// events are written down; what they changed, the inventory tells.
+// events are written down, and that an app is gone, since its grants go with it, in the audit log. What they changed, the
+// inventory tells.
 func (e *Endpoint) events(ctx context.Context, c call) (any, error) {
 	list, err := companion.DecodeEvents(c.body)
 	if err != nil {
 		return nil, malformed(err)
 	}
+	var kinds, gone []string
 	for _, ev := range list {
-		e.cfg.Logger.InfoContext(ctx, "something happened on a device", "event", ev.Type, "package", ev.Package, "enrolment", c.enr.ID, "request", web.RequestID(ctx))
+		if !slices.Contains(kinds, ev.Type) && len(kinds) < maxNamed {
+			kinds = append(kinds, ev.Type)
+		}
+		if ev.Type == companion.EventPackageRemoved && len(gone) < maxNamed {
+			gone = append(gone, ev.Package)
+		}
 	}
-	return struct{}{}, nil
+	e.cfg.Logger.InfoContext(ctx, "something happened on a device", "events", len(list), "kinds", kinds, "enrolment", c.enr.ID, "request", web.RequestID(ctx))
+	if len(gone) == 0 {
+		return struct{}{}, nil
+	}
+	entry := model.AuditEntry{At: e.cfg.Clock(), Actor: "device " + c.enr.DeviceID, Action: "device.event", Object: companion.EventPackageRemoved,
+		Outcome: "ok", Detail: map[string]string{"packages": strings.Join(gone, " ")}}
+	return struct{}{}, e.cfg.Auditor.AppendAudit(ctx, entry)
 }
+
+// maxNamed bounds what one message can make us write.
+const maxNamed = 20
 
 func (e *Endpoint) unenroll(ctx context.Context, c call) (any, error) {
 	if _, err := companion.DecodeUnenroll(c.body); err != nil {

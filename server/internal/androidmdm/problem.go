@@ -28,28 +28,40 @@ func refuse(code, detail string) error {
 // problems renders errors in the protocol's words.
 func (e *Endpoint) problems(serve web.Handler) web.Handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
-		err := serve(w, r)
-		if err == nil {
-			return nil
+		if err := serve(w, r); err != nil {
+			return e.fail(w, r, "", err)
 		}
-		p := problemOf(err)
-		status := companion.StatusOf(p.Code)
-		if status >= http.StatusInternalServerError {
-			e.cfg.Logger.ErrorContext(r.Context(), "a companion app could not be served", "code", p.Code, "error", err, "request", web.RequestID(r.Context()))
-		}
-		e.note(r.Context(), p)
-		return write(w, status, p)
+		return nil
 	}
 }
 
+// fail logs or audits an error and writes it. enrolment is whose request it is, where that is proven.
+func (e *Endpoint) fail(w http.ResponseWriter, r *http.Request, enrolment string, err error) error {
+	p := problemOf(err)
+	status := companion.StatusOf(p.Code)
+	if status >= http.StatusInternalServerError {
+		e.cfg.Logger.ErrorContext(r.Context(), "a companion app could not be served", "code", p.Code, "error", err, "request", web.RequestID(r.Context()))
+	}
+	e.note(r.Context(), enrolment, p)
+	if status == http.StatusUpgradeRequired && r.ProtoMajor == 1 { // RFC 9110 section 15.5.22; HTTP/2 knows no such header
+		w.Header().Set("Upgrade", "waxseal-companion/"+strconv.Itoa(companion.Protocol))
+		w.Header().Set("Connection", "Upgrade")
+	}
+	return write(w, status, p)
+}
+
 // note audits what broke a rule; what merely comes too early or too late is no offence.
-func (e *Endpoint) note(ctx context.Context, p companion.Problem) {
+func (e *Endpoint) note(ctx context.Context, enrolment string, p companion.Problem) {
 	switch p.Code {
 	case companion.CodeWaitingForConnector, companion.CodeRevisionStale, companion.CodeItemGone, companion.CodeEnded,
 		companion.CodeInternal, companion.CodeUnavailable:
 		return
 	}
-	e.cfg.Refusals.Note(ctx, "unknown device", "companion.message", "", p.Detail, map[string]string{"code": p.Code})
+	actor := "unknown device"
+	if enrolment != "" {
+		actor = "enrolment " + enrolment
+	}
+	e.cfg.Refusals.Note(ctx, actor, "companion.message", enrolment, p.Detail, map[string]string{"code": p.Code})
 }
 
 func problemOf(err error) companion.Problem {
