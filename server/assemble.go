@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/waxseal/waxseal/server/internal/amapi"
+	"github.com/waxseal/waxseal/server/internal/androidmdm"
 	"github.com/waxseal/waxseal/server/internal/connectorapi"
 	"github.com/waxseal/waxseal/server/internal/identity"
 	"github.com/waxseal/waxseal/server/internal/pki"
@@ -44,6 +45,7 @@ type server struct {
 
 	identity   *identity.Service
 	connectors *connectorapi.Service
+	companions *androidmdm.Endpoint
 	push       *push.Worker
 	router     *web.Router
 	metrics    *metrics

@@ -123,6 +123,7 @@ func (s *server) serve(ctx context.Context, l *listeners) error {
 	group.Go(func() error {
 		<-ctx.Done()
 		s.connectors.Stop()
+		s.companions.Stop()
 		return shutdown(servers, cut)
 	})
 	s.announce(l.url)

@@ -51,7 +51,8 @@ func (s *server) wire(token string) error {
 	core := s.delivery()
 	s.apple(core, authority, from, refusals).Routes(s.router)
 	s.windows(core, authority, from, refusals).Routes(s.router)
-	s.android(core, authority, refusals).Routes(s.router)
+	s.companions = s.android(core, authority, refusals)
+	s.companions.Routes(s.router)
 	scep.New(scep.Config{Identity: s.identity, Authority: authority, RAKey: s.raKey, Refusals: refusals,
 		Kick: s.connectors.Notify, Logger: s.Logger}).Routes(s.router)
 	s.health()
