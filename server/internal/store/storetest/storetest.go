@@ -57,7 +57,7 @@ type class struct {
 
 // Run runs the whole suite.
 func Run(t *testing.T, open Open) {
-	for _, list := range [][]class{adminClasses(), identityClasses(), deliveryClasses(), jobClasses(), trustClasses(), sweepClasses(), windowsClasses(), channelClasses(), concurrencyClasses()} {
+	for _, list := range [][]class{adminClasses(), identityClasses(), deliveryClasses(), jobClasses(), trustClasses(), sweepClasses(), windowsClasses(), channelClasses(), androidClasses(), concurrencyClasses()} {
 		for _, c := range list {
 			t.Run(c.name, func(t *testing.T) {
 				c.test(t, &fixture{T: t, Store: open(t), ctx: t.Context(), now: start()})
