@@ -62,7 +62,9 @@ func New(cfg Config) (*Client, error) {
 		return nil, fmt.Errorf("amapi-url: %q is no https URL", cfg.URL)
 	}
 	if cfg.HTTP == nil {
-		cfg.HTTP = &http.Client{Timeout: timeout}
+		cfg.HTTP = &http.Client{Timeout: timeout, CheckRedirect: func(*http.Request, []*http.Request) error {
+			return http.ErrUseLastResponse // the policy holds a token, which goes to nobody else
+		}}
 	}
 	cfg.URL = strings.TrimSuffix(cfg.URL, "/")
 	return &Client{cfg: cfg}, nil
@@ -74,8 +76,11 @@ type Prepared struct {
 	Value, QRCode string
 }
 
+// maxLife is the longest that Google's token is asked for; a link may live longer.
+const maxLife = 30 * 24 * time.Hour
+
 // Prepare makes a policy of its own for one enrolment, whose companion app gets the one-time token, and asks Google for an
-// enrolment token under it. name tells the policies of different links apart.
+// enrolment token under it. name tells the policies of different links apart. Nothing is sent unless all of it is right.
 func (c *Client) Prepare(ctx context.Context, name, userID, token string, life time.Duration) (Prepared, error) {
 	policy, err := google.PolicyFor(google.Params{Package: c.cfg.Package, SigningCertSHA256: c.cfg.SigningCertSHA256,
 		ServerURL: c.cfg.ServerURL, EnrollmentToken: token})
@@ -83,12 +88,12 @@ func (c *Client) Prepare(ctx context.Context, name, userID, token string, life t
 		return Prepared{}, err
 	}
 	policyName := c.cfg.Enterprise + "/policies/" + name
-	if err := c.call(ctx, http.MethodPatch, "/v1/"+policyName, policy, nil); err != nil {
-		return Prepared{}, fmt.Errorf("writing the policy %s: %w", policyName, err)
-	}
-	request, err := google.TokenFor(policyName, userID, life, c.cfg.WorkProfile)
+	request, err := google.TokenFor(policyName, userID, min(max(life, time.Minute), maxLife), c.cfg.WorkProfile)
 	if err != nil {
 		return Prepared{}, err
+	}
+	if err := c.call(ctx, http.MethodPatch, "/v1/"+policyName, policy, nil); err != nil {
+		return Prepared{}, fmt.Errorf("writing the policy %s: %w", policyName, err)
 	}
 	var answer google.EnrollmentToken
 	if err := c.call(ctx, http.MethodPost, "/v1/"+c.cfg.Enterprise+"/enrollmentTokens", request, &answer); err != nil {
@@ -106,6 +111,9 @@ func (c *Client) call(ctx context.Context, method, path string, body, into any) 
 		return err
 	}
 	bearer, err := c.cfg.Token()
+	if err == nil && bearer == "" {
+		err = errors.New("it is empty")
+	}
 	if err != nil {
 		return fmt.Errorf("reading the access token: %w", err)
 	}

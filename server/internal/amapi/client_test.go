@@ -28,6 +28,7 @@ type google struct {
 func (g *google) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	g.calls = append(g.calls, r.Method+" "+r.URL.Path+" "+r.Header.Get("Authorization"))
 	if g.status != 0 {
+		w.Header().Set("Location", "https://elsewhere.example/")
 		w.WriteHeader(g.status)
 		_, _ = io.WriteString(w, `{"error": {"code": 403, "message": "The caller does not have permission", "status": "PERMISSION_DENIED"}}`)
 		return
@@ -87,6 +88,14 @@ func TestPrepare(t *testing.T) {
 	}
 }
 
+// TestALongLink: a link may live longer than Google's token does.
+func TestALongLink(t *testing.T) {
+	g := &google{t: t}
+	if _, err := client(t, g).Prepare(t.Context(), "waxseal-1", "u1", "one-time", 90*24*time.Hour); err != nil || g.request.Duration != "2592000s" {
+		t.Errorf("%v, %s", err, g.request.Duration)
+	}
+}
+
 func TestPrepareFails(t *testing.T) {
 	for name, tt := range map[string]struct {
 		g    *google
@@ -96,6 +105,8 @@ func TestPrepareFails(t *testing.T) {
 		"refused":         {&google{t: t, status: 403}, func(*amapi.Config) {}, "does not have permission"},
 		"no value":        {&google{t: t, noAnswer: true}, func(*amapi.Config) {}, "the answer has none"},
 		"no access token": {&google{t: t}, func(c *amapi.Config) { c.Token = func() (string, error) { return "", errors.New("no file") } }, "access token"},
+		"empty token":     {&google{t: t}, func(c *amapi.Config) { c.Token = func() (string, error) { return "", nil } }, "empty"},
+		"redirect":        {&google{t: t, status: http.StatusTemporaryRedirect}, func(*amapi.Config) {}, "307"},
 		"nobody there":    {&google{t: t}, func(c *amapi.Config) { c.URL = "http://127.0.0.1:1" }, "cannot be reached"},
 		"no package":      {&google{t: t}, func(c *amapi.Config) { c.Package = "" }, "ackage"},
 	} {
