@@ -142,3 +142,22 @@ func TestUsersOfAnIPhoneAreNotManaged(t *testing.T) {
 		t.Error("an iPhone has a user channel")
 	}
 }
+
+// TestOnlyAppleDevicesSpeakHere, though the device CA certifies those of all platforms.
+func TestOnlyAppleDevicesSpeakHere(t *testing.T) {
+	for _, platform := range []profiles.Platform{profiles.Android, profiles.Windows} {
+		r := newRig(t)
+		id, enrolment := r.enrolled(t, 1)
+		e := r.store.Enrolment(enrolment)
+		e.Platform = platform
+		r.store.PutEnrolment(e)
+		for what, w := range map[string]int{"a report": r.command(t, id, idle(t, udid)).Code, "a goodbye": r.checkin(t, id, checkOut(udid)).Code} {
+			if w != http.StatusBadRequest {
+				t.Errorf("%s of %s: %d", what, platform, w)
+			}
+		}
+		if len(r.delivery.reports) != 0 || r.store.Enrolment(enrolment).State != model.EnrolmentActive {
+			t.Errorf("%s: something happened", platform)
+		}
+	}
+}

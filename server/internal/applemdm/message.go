@@ -29,8 +29,8 @@ func (e *Endpoint) authenticate(r *http.Request) (message, error) {
 	}
 	ctx := r.Context()
 	enr, err := e.cfg.Sender.Find(r, body)
-	if err == nil && enr.Platform == profiles.Windows {
-		err = &identity.Refusal{Reason: "the certificate is a PC's; Apple devices speak here"}
+	if err == nil && enr.Platform != profiles.IOS && enr.Platform != profiles.MacOS {
+		err = &identity.Refusal{Reason: "the certificate is another platform's; Apple devices speak here"}
 	}
 	if err != nil {
 		return message{}, e.refused(ctx, "", err)
