@@ -204,12 +204,18 @@ func (a *Android) Report(ctx context.Context, enr model.Enrolment, item string, 
 		return nil
 	}
 	report, concluded, err := companionReport(d, c, r)
-	if err != nil || !concluded {
+	if err != nil || !concluded || isNoNews(d, report) {
 		return err
 	}
 	report.CommandUUID, report.Seq = c.UUID, r.Seq
 	_, err = a.Service.Step(ctx, enr, report)
 	return err
+}
+
+// isNoNews: the item waits for the same thing as before. Written down it would be another generation, and an app that tells
+// it after each state would get the next one at once, for ever.
+func isNoNews(d model.DocumentState, r reconcile.Report) bool {
+	return r.Outcome == reconcile.OutcomeNotNow && r.Reason == d.Reason && r.Error == d.Detail
 }
 
 // commandFor is the open command that a report answers, and its document.
@@ -258,7 +264,7 @@ func companionReport(d model.DocumentState, c *model.Command, r companion.Status
 		if removal {
 			return report, false, problem(companion.CodeMalformed, "state: an item with op remove ends in removed")
 		}
-		if o := r.Observed; o != nil && o.CertSHA256 != "" && len(d.Document.Credentials) == 1 && o.CertSHA256 != d.Document.Credentials[0].SHA256 {
+		if o := r.Observed; o != nil && o.CertSHA256 != "" && len(d.SentCredentials) == 1 && o.CertSHA256 != d.SentCredentials[0] {
 			return reconcile.Report{Outcome: reconcile.OutcomeFailed,
 				Error: fmt.Sprintf("the device holds certificate %s under the alias %s", o.CertSHA256, o.Alias)}, true, nil
 		}

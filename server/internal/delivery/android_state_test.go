@@ -3,7 +3,10 @@ package delivery_test
 import (
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/waxseal/waxseal/internal/escrow"
+	"github.com/waxseal/waxseal/internal/link"
 	"github.com/waxseal/waxseal/platforms/android/companion"
 	"github.com/waxseal/waxseal/profiles"
 	"github.com/waxseal/waxseal/server/internal/model"
@@ -184,5 +187,111 @@ func TestAndroidBoundsWhatADeviceSays(t *testing.T) {
 	})
 	if d := p.doc("trust").Detail; err != nil || len(d) > 600 || strings.Contains(d, "\x1b") || !strings.Contains(d, string(companion.ErrCARefused)) {
 		t.Errorf("%v: %q", err, d)
+	}
+}
+
+// issued gives the device a certificate of the profile "sign", which is the newest.
+func (p *phone) issued(sum, record string) {
+	s := &p.store.snapshot
+	s.CAs = []link.CA{{Name: "softca", Certificate: []byte("root")}}
+	s.Issued = append(s.Issued, model.Certificate{Kind: model.CertificateIssued, Profile: "sign", CA: "softca", Status: model.CertificateCurrent,
+		Certificate: profiles.Certificate{SHA256: sum, RecordID: record, NotBefore: p.now.Add(time.Duration(len(s.Issued)) * time.Minute), NotAfter: p.now.AddDate(1, 0, 0)}})
+	s.Records[record] = escrow.Record{ID: record, Wraps: []escrow.Wrap{{Member: "m1"}}}
+	s.Enrolment.Dirty = true
+	p.known = ""
+}
+
+// signer is a phone whose Outlook may use the device's signing key.
+func signer(t *testing.T) (p *phone, root profiles.Object) {
+	p = newPhone(t)
+	root = p.store.snapshot.Objects[0]
+	sign := profiles.Object{Kind: profiles.KindPKCSCertificate, Name: "sign", Spec: &profiles.PKCSCertificate{CertificateRequest: profiles.CertificateRequest{
+		CertificateAuthority: "softca", Subject: "CN={{UserName}}"}}}
+	p.issued(strings.Repeat("01", 32), "i1")
+	p.changed(root, sign, outlook("mail"), assigned("root", "sign", "mail"))
+	p.obeys()
+	if p.items()[grantOf("01")].Op != companion.OpInstall {
+		t.Fatalf("%+v", p.items())
+	}
+	return p, root
+}
+
+func grantOf(sum string) string {
+	return "grant:" + profiles.PackageOutlook + ":smime-sign-" + strings.Repeat(sum, 6)
+}
+
+// TestAndroidSignsWithoutAGap: the app keeps its right to the former key until it has that to the renewed one.
+func TestAndroidSignsWithoutAGap(t *testing.T) {
+	p, _ := signer(t)
+	p.issued(strings.Repeat("02", 32), "i2")
+	if i, told := p.items()[grantOf("01")]; told {
+		t.Errorf("before the next key is sealed: %+v", i)
+	}
+	p.rendered()
+	key := p.items()["identity:smime-sign-020202020202"]
+	p.done(key, companion.StateInstalled)
+	items := p.items()
+	if i, told := items[grantOf("01")]; told || items[grantOf("02")].Op != companion.OpInstall {
+		t.Errorf("before the app may use the next key: %+v, %+v", i, items[grantOf("02")])
+	}
+	p.done(items[grantOf("02")], companion.StateGranted)
+	if i := p.items()[grantOf("01")]; i.Op != companion.OpRemove {
+		t.Errorf("the former right stays: %+v", i)
+	}
+}
+
+// TestAndroidAnAppThatIsNotMeantAnyMoreLosesItsRightsAtOnce, whatever becomes of the key.
+func TestAndroidAnAppThatIsNotMeantAnyMoreLosesItsRightsAtOnce(t *testing.T) {
+	p, root := signer(t)
+	p.issued(strings.Repeat("02", 32), "i2")
+	p.changed(root, p.store.snapshot.Objects[1], assigned("root", "sign"))
+	if i := p.items()[grantOf("01")]; i.Op != companion.OpRemove {
+		t.Errorf("%+v", i)
+	}
+}
+
+// TestAndroidAReportAboutTheFormerKey comes in when the next one is planned, and is about what was sent.
+func TestAndroidAReportAboutTheFormerKey(t *testing.T) {
+	p := newPhone(t)
+	p.changed(p.store.snapshot.Objects[0], profiles.Object{Kind: profiles.KindPKCSCertificate, Name: "sign", Spec: &profiles.PKCSCertificate{
+		CertificateRequest: profiles.CertificateRequest{CertificateAuthority: "softca", Subject: "CN={{UserName}}"}}}, assigned("root", "sign"))
+	sum := strings.Repeat("01", 32)
+	p.issued(sum, "i1")
+	p.done(p.item("ca:"), companion.StateInstalled)
+	p.state()
+	p.rendered()
+	key := p.item("identity:")
+	p.issued(strings.Repeat("02", 32), "i2")
+	p.state()
+	err := p.report(key, companion.StateInstalled, func(r *companion.StatusReport) {
+		r.Observed = &companion.Observed{Alias: key.Identity.Alias, CertSHA256: sum, HasKeyPair: true}
+	})
+	if d := p.doc("identity.sign"); err != nil || d.InstalledIdentifier != key.ID || d.Attempts != 0 {
+		t.Errorf("%v: %+v", err, d)
+	}
+}
+
+// TestAndroidWaitingForTheSameIsNoNews: an app that tells it after each state would otherwise get the next state at once.
+func TestAndroidWaitingForTheSameIsNoNews(t *testing.T) {
+	p := newPhone(t)
+	ca := p.item("ca:")
+	waits := func() {
+		t.Helper()
+		err := p.report(ca, companion.StateWaitingUser, func(r *companion.StatusReport) { r.Error = &companion.Error{Code: companion.ErrScreenLockRequired} })
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	waits()
+	p.state()
+	for range 3 {
+		waits()
+		if s, changed, err := p.a.State(t.Context(), p.enr(), p.known); err != nil || changed {
+			t.Errorf("another state, though nothing changed: %+v %v", s, err)
+		}
+	}
+	p.done(ca, companion.StateInstalled)
+	if d := p.doc("trust"); d.Status != model.DocumentInstalled {
+		t.Errorf("%s", d.Status)
 	}
 }

@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"slices"
 	"time"
 
 	"github.com/waxseal/waxseal/platforms"
@@ -58,6 +59,13 @@ func (w *work) chooseRemoval() *Action {
 		if w.takenOver(d) {
 			continue
 		}
+		if w.serves(d) {
+			d.Detail = goesLater
+			continue
+		}
+		if d.Detail == goesLater {
+			d.Detail = ""
+		}
 		if a := w.remove(d); a != nil {
 			return a
 		}
@@ -69,6 +77,34 @@ func (w *work) chooseRemoval() *Action {
 // the same identifier is installed over, and forgotten here once it is.
 func (w *work) takenOver(d *model.DocumentState) bool {
 	return w.in.Together && len(d.Leftovers) == 0 && w.expected(d.Identifier())
+}
+
+const goesLater = "it serves until what takes its place is installed"
+
+// serves: what the document depends on is being replaced, and another document takes its place there that is not installed
+// yet. On Android the app's right to the former signing key stays until it has that to the next one: without, it could not
+// sign meanwhile. Once the former key is gone there is nothing to wait for.
+func (w *work) serves(d *model.DocumentState) bool {
+	return w.in.Together && slices.ContainsFunc(d.Document.DependsOn, func(id string) bool {
+		on := w.docs[id]
+		return on != nil && w.wanted[id] && w.beingReplaced(on) && w.hasSuccessor(d, id)
+	})
+}
+
+func (w *work) beingReplaced(d *model.DocumentState) bool {
+	return d.Document.Reason == "" && d.InstalledRevision != "" && (d.InstalledRevision != d.Document.Revision || len(d.Leftovers) > 0)
+}
+
+// hasSuccessor: a document of the same profiles will depend on that one too.
+func (w *work) hasSuccessor(d *model.DocumentState, on string) bool {
+	for id := range w.wanted {
+		next := w.docs[id]
+		if next != nil && slices.Contains(next.Document.DependsOn, on) && slices.Equal(next.Document.Profiles, d.Document.Profiles) &&
+			next.InstalledRevision != next.Document.Revision {
+			return true
+		}
+	}
+	return false
 }
 
 // remove begins with what is left over of former revisions.
@@ -179,7 +215,10 @@ func (w *work) chooseEnd() *Action {
 		return nil
 	}
 	if w.in.Snapshot.UserDocuments > 0 {
-		return nil
+		if w.now.Sub(w.device.StateAt) < retirePatience {
+			return nil
+		}
+		return w.command(ActionRemoveEnrolment, "", "", Action{}) // as above, on a Mac
 	}
 	w.device.Removal = model.RemovalVerified
 	return w.command(ActionRemoveEnrolment, "", "", Action{})
@@ -289,6 +328,9 @@ func (w *work) nextLook() time.Time {
 	}
 	if w.staysFor > 0 {
 		earlier(w.now.Add(w.staysFor))
+	}
+	if w.device.State == model.DeviceRetiring {
+		earlier(w.device.StateAt.Add(retirePatience))
 	}
 	for _, d := range w.docs {
 		if d.Status == model.DocumentFailed || d.Status == model.DocumentRemoving || len(d.Leftovers) > 0 {

@@ -118,7 +118,7 @@ func TestMacRetiresItsUserFirst(t *testing.T) {
 	}
 	w = macWorld(t, model.ChannelDevice)
 	w.settle()
-	w.s.Device.State, w.s.Enrolment.Dirty, w.s.UserDocuments = model.DeviceRetiring, true, 1
+	w.s.Device.State, w.s.Device.StateAt, w.s.Enrolment.Dirty, w.s.UserDocuments = model.DeviceRetiring, w.now, true, 1
 	w.sent = nil
 	w.settle()
 	if strings.Contains(strings.Join(w.sent, " "), "removeEnrolment") {
@@ -137,5 +137,21 @@ func TestMacIsErasedByTheDeviceChannel(t *testing.T) {
 	w.s.Device.State = model.DeviceWiping
 	if r := w.step(reconcile.Report{Outcome: reconcile.OutcomeIdle}); r.Action != nil {
 		t.Errorf("the user channel says %s", r.Action.Kind)
+	}
+}
+
+// TestMacWhoseUserNeverComes: after a week the Mac takes the user's profiles away with the enrolment; that is reported.
+func TestMacWhoseUserNeverComes(t *testing.T) {
+	w := macWorld(t, model.ChannelDevice)
+	w.settle()
+	w.s.Device.State, w.s.Device.StateAt, w.s.Enrolment.Dirty, w.s.UserDocuments = model.DeviceRetiring, w.now, true, 1
+	w.settle()
+	if w.s.Device.State != model.DeviceRetiring || w.s.Enrolment.InventoryAt.After(w.s.Device.StateAt.Add(week)) {
+		t.Fatalf("device %s, looked at again at %s", w.s.Device.State, w.s.Enrolment.InventoryAt)
+	}
+	w.now = w.s.Device.StateAt.Add(week)
+	w.settle()
+	if w.s.Device.State != model.DeviceLeft || w.s.Device.Removal != model.RemovalReported {
+		t.Errorf("device %s %s, sent %v", w.s.Device.State, w.s.Device.Removal, w.sent)
 	}
 }
