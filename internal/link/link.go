@@ -86,6 +86,7 @@ const (
 	JobRender   JobKind = "render"   // RenderJob → RenderAnswer
 	JobRevoke   JobKind = "revoke"   // RevokeJob → RevokeAnswer
 	JobRewrap   JobKind = "rewrap"   // RewrapJob → RewrapAnswer
+	JobTestCA   JobKind = "testca"   // TestCAJob → TestCAAnswer
 )
 
 // ClaimRequest asks for up to Max jobs and waits up to WaitSeconds (at most 25) for the first.
@@ -218,4 +219,22 @@ type RewrapJob struct {
 // RewrapAnswer holds the record with new wraps; ciphertext and id are unchanged.
 type RewrapAnswer struct {
 	Record escrow.Record `json:"record"`
+}
+
+// TestCAJob asks whether the settings of a CA are right; no certificate comes of it.
+type TestCAJob struct {
+	CA string `json:"ca"`
+}
+
+// TestCAAnswer has a finding for each thing that must be right.
+type TestCAAnswer struct {
+	Findings []CAFinding `json:"findings"`
+}
+
+// CAFinding is one thing that was looked at. Detail says what was found, and if it is wrong, what would be right; it never
+// holds a secret.
+type CAFinding struct {
+	Check  string `json:"check"`
+	OK     bool   `json:"ok"`
+	Detail string `json:"detail"`
 }

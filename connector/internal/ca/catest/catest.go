@@ -27,13 +27,40 @@ type CA interface {
 // Open opens the CA under test on its state; called twice, the second is the same CA after a restart.
 type Open func(t *testing.T) CA
 
+// Traits are in what a CA of others may differ from the built-in one.
+type Traits struct {
+	// CannotRevoke: its protocol has no word for a revocation.
+	CannotRevoke bool
+	// OwnValidity: it decides itself how long its certificates live.
+	OwnValidity bool
+}
+
 // Run runs the suite. now is the adapter's clock.
-func Run(t *testing.T, now time.Time, open Open) {
+func Run(t *testing.T, now time.Time, open Open) { RunWith(t, now, Traits{}, open) }
+
+// RunWith runs the suite on a CA with traits.
+func RunWith(t *testing.T, now time.Time, traits Traits, open Open) {
 	key := newKey(t)
-	t.Run("issue", func(t *testing.T) { issue(t, now, open(t), key) })
+	t.Run("issue", func(t *testing.T) { issue(t, now, traits, open(t), key) })
 	t.Run("same intent, same certificate", func(t *testing.T) { idempotent(t, open, key) })
 	t.Run("refusals are final", func(t *testing.T) { refusals(t, open(t), key) })
-	t.Run("revoke", func(t *testing.T) { revoke(t, now, open, key) })
+	t.Run("revoke", func(t *testing.T) {
+		if traits.CannotRevoke {
+			cannotRevoke(t, now, open, key)
+		} else {
+			revoke(t, now, open, key)
+		}
+	})
+}
+
+func cannotRevoke(t *testing.T, now time.Time, open Open, key *rsa.PrivateKey) {
+	chain := mustIssue(t, open(t), Intent(t, "suite-revoke-00001", key))
+	if _, err := open(t).Revoke(t.Context(), chain[0], 5, now); !errors.Is(err, ca.ErrCannotRevoke) {
+		t.Errorf("got %v", err)
+	}
+	if _, err := open(t).Revoke(t.Context(), foreign(t, key), 5, now); !errors.Is(err, ca.ErrForeign) {
+		t.Errorf("a foreign certificate: %v", err)
+	}
 }
 
 func newKey(t *testing.T) *rsa.PrivateKey {
@@ -52,7 +79,7 @@ func Intent(t testing.TB, id string, key *rsa.PrivateKey) ca.Intent {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return ca.Intent{ID: id, PublicKey: key.Public(), Subject: subject, Validity: 365 * 24 * time.Hour,
+	return ca.Intent{ID: id, PublicKey: key.Public(), Signer: key, Subject: subject, Validity: 365 * 24 * time.Hour,
 		SANs: []profiles.SubjectAlternativeName{{Type: profiles.SANEmail, Value: "Alice.Example@corp.test"}}}
 }
 
@@ -65,7 +92,7 @@ func mustIssue(t *testing.T, c CA, in ca.Intent) [][]byte {
 	return chain
 }
 
-func issue(t *testing.T, now time.Time, c CA, key *rsa.PrivateKey) {
+func issue(t *testing.T, now time.Time, traits Traits, c CA, key *rsa.PrivateKey) {
 	chain := mustIssue(t, c, Intent(t, "suite-issue-000001", key))
 	leaf, err := x509.ParseCertificate(chain[0])
 	if err != nil {
@@ -78,11 +105,13 @@ func issue(t *testing.T, now time.Time, c CA, key *rsa.PrivateKey) {
 		t.Errorf("addresses %q: the spelling must be kept", leaf.EmailAddresses)
 	}
 	roots, between := x509.NewCertPool(), x509.NewCertPool()
-	root, err := x509.ParseCertificate(c.Info().Certificate)
-	if err != nil {
-		t.Fatal(err)
+	for _, der := range append([][]byte{c.Info().Certificate}, c.Info().Chain...) {
+		root, err := x509.ParseCertificate(der)
+		if err != nil {
+			t.Fatal(err)
+		}
+		roots.AddCert(root)
 	}
-	roots.AddCert(root)
 	for _, der := range chain[1:] {
 		if cert, err := x509.ParseCertificate(der); err == nil {
 			between.AddCert(cert)
@@ -91,6 +120,9 @@ func issue(t *testing.T, now time.Time, c CA, key *rsa.PrivateKey) {
 	opts := x509.VerifyOptions{Roots: roots, Intermediates: between, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageEmailProtection}}
 	if _, err := leaf.Verify(opts); err != nil {
 		t.Errorf("the chain does not verify: %v", err)
+	}
+	if traits.OwnValidity {
+		return
 	}
 	if life := leaf.NotAfter.Sub(now); life > 365*24*time.Hour || life < 364*24*time.Hour {
 		t.Errorf("a life of %s", life)
@@ -113,8 +145,11 @@ func idempotent(t *testing.T, open Open, key *rsa.PrivateKey) {
 func refusals(t *testing.T, c CA, key *rsa.PrivateKey) {
 	mustIssue(t, c, Intent(t, "suite-refuse-00001", key))
 	cases := map[string]func(*ca.Intent){
-		"another key for a known intent": func(in *ca.Intent) { in.ID, in.PublicKey = "suite-refuse-00001", newKey(t).Public() },
-		"unknown template":               func(in *ca.Intent) { in.Template = "domain-controller" },
+		"another key for a known intent": func(in *ca.Intent) {
+			other := newKey(t)
+			in.ID, in.PublicKey, in.Signer = "suite-refuse-00001", other.Public(), other
+		},
+		"unknown template": func(in *ca.Intent) { in.Template = "domain-controller" },
 	}
 	for name, change := range cases {
 		in := Intent(t, "suite-refuse-00002", key)

@@ -47,9 +47,12 @@ func (c *CA) template(in ca.Intent) (*x509.Certificate, error) {
 	if err != nil {
 		return nil, err
 	}
-	san, err := subjectAltName(in.SANs, empty)
+	san, err := ca.SubjectAltName(in.SANs, empty)
 	if err != nil {
 		return nil, err
+	}
+	if !ca.HasEmail(in.SANs) {
+		return nil, ca.Refuse("template %s needs a subject alternative name of type email", Template)
 	}
 	t.ExtraExtensions = []pkix.Extension{san}
 	if url := strings.TrimRight(c.pkiURL(), "/"); url != "" {

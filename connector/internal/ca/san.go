@@ -1,4 +1,4 @@
-package softca
+package ca
 
 import (
 	"crypto/x509/pkix"
@@ -7,7 +7,6 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"github.com/waxseal/waxseal/connector/internal/ca"
 	"github.com/waxseal/waxseal/profiles"
 )
 
@@ -34,11 +33,11 @@ type otherName struct {
 	Value string `asn1:"explicit,tag:0,utf8"`
 }
 
-// subjectAltName writes the names: mail addresses first, each in the spelling it was given, since mail programs compare
+// SubjectAltName writes the names: mail addresses first, each in the spelling it was given, since mail programs compare
 // the first one with the account's address. The extension is critical when there is no subject.
-func subjectAltName(sans []profiles.SubjectAlternativeName, critical bool) (pkix.Extension, error) {
+func SubjectAltName(sans []profiles.SubjectAlternativeName, critical bool) (pkix.Extension, error) {
 	if len(sans) > maxNames {
-		return pkix.Extension{}, ca.Refuse("%d subject alternative names: at most %d are possible", len(sans), maxNames)
+		return pkix.Extension{}, Refuse("%d subject alternative names: at most %d are possible", len(sans), maxNames)
 	}
 	var names []asn1.RawValue
 	for _, kind := range []profiles.SANType{profiles.SANEmail, profiles.SANUPN, profiles.SANDNS, profiles.SANURI} {
@@ -54,19 +53,17 @@ func subjectAltName(sans []profiles.SubjectAlternativeName, critical bool) (pkix
 		}
 	}
 	if len(names) != len(sans) {
-		return pkix.Extension{}, ca.Refuse("a subject alternative name is of an unknown type: email, upn, dns and uri are possible")
-	}
-	if !hasEmail(sans) {
-		return pkix.Extension{}, ca.Refuse("template %s needs a subject alternative name of type email", Template)
+		return pkix.Extension{}, Refuse("a subject alternative name is of an unknown type: email, upn, dns and uri are possible")
 	}
 	value, err := asn1.Marshal(names)
 	if err != nil {
-		return pkix.Extension{}, ca.Refuse("the subject alternative names cannot be encoded")
+		return pkix.Extension{}, Refuse("the subject alternative names cannot be encoded")
 	}
 	return pkix.Extension{Id: oidSubjectAltName, Critical: critical, Value: value}, nil
 }
 
-func hasEmail(sans []profiles.SubjectAlternativeName) bool {
+// HasEmail tells whether a mail address is among the names.
+func HasEmail(sans []profiles.SubjectAlternativeName) bool {
 	for _, san := range sans {
 		if san.Type == profiles.SANEmail {
 			return true
@@ -78,7 +75,7 @@ func hasEmail(sans []profiles.SubjectAlternativeName) bool {
 func generalName(san profiles.SubjectAlternativeName) (asn1.RawValue, error) {
 	v := san.Value
 	if v == "" || len(v) > maxName || !utf8.ValidString(v) || strings.ContainsAny(v, "\x00\r\n") {
-		return asn1.RawValue{}, ca.Refuse("the %s name %q: 1 to %d bytes without line breaks are possible", san.Type, v, maxName)
+		return asn1.RawValue{}, Refuse("the %s name %q: 1 to %d bytes without line breaks are possible", san.Type, v, maxName)
 	}
 	switch san.Type {
 	case profiles.SANEmail:
@@ -87,25 +84,25 @@ func generalName(san profiles.SubjectAlternativeName) (asn1.RawValue, error) {
 		return other(oidUPN, v)
 	case profiles.SANDNS:
 		if !isASCII(v) || strings.ContainsAny(v, " /@:") {
-			return asn1.RawValue{}, ca.Refuse("the dns name %q is none", v)
+			return asn1.RawValue{}, Refuse("the dns name %q is none", v)
 		}
 		return primitive(tagDNS, v), nil
 	case profiles.SANURI:
 		if u, err := url.Parse(v); err != nil || !u.IsAbs() || !isASCII(v) {
-			return asn1.RawValue{}, ca.Refuse("the uri name %q is no absolute URI", v)
+			return asn1.RawValue{}, Refuse("the uri name %q is no absolute URI", v)
 		}
 		if strings.HasPrefix(strings.ToLower(v), "urn:waxseal:") {
-			return asn1.RawValue{}, ca.Refuse("the uri name %q is reserved for device certificates", v)
+			return asn1.RawValue{}, Refuse("the uri name %q is reserved for device certificates", v)
 		}
 		return primitive(tagURI, v), nil
 	}
-	return asn1.RawValue{}, ca.Refuse("a name of type %q is unknown", san.Type)
+	return asn1.RawValue{}, Refuse("a name of type %q is unknown", san.Type)
 }
 
 func emailName(v string) (asn1.RawValue, error) {
 	at := strings.LastIndexByte(v, '@')
 	if at < 1 || at == len(v)-1 || strings.ContainsAny(v, " <>") {
-		return asn1.RawValue{}, ca.Refuse("the email name %q is no mail address", v)
+		return asn1.RawValue{}, Refuse("the email name %q is no mail address", v)
 	}
 	if !isASCII(v) {
 		return other(oidSmtpUTF8Mailbox, v)
@@ -121,7 +118,7 @@ func primitive(tag int, v string) asn1.RawValue {
 func other(oid asn1.ObjectIdentifier, v string) (asn1.RawValue, error) {
 	der, err := asn1.Marshal(otherName{Type: oid, Value: v})
 	if err != nil {
-		return asn1.RawValue{}, ca.Refuse("the name %q cannot be encoded", v)
+		return asn1.RawValue{}, Refuse("the name %q cannot be encoded", v)
 	}
 	var seq asn1.RawValue
 	if _, err := asn1.Unmarshal(der, &seq); err != nil {

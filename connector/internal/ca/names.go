@@ -1,0 +1,122 @@
+package ca
+
+import (
+	"crypto"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/waxseal/waxseal/profiles"
+)
+
+func signSHA256(key crypto.Signer, tbs []byte) ([]byte, error) {
+	sum := sha256.Sum256(tbs)
+	signature, err := key.Sign(rand.Reader, sum[:], crypto.SHA256)
+	if err != nil {
+		return nil, fmt.Errorf("signing the certificate request: %w", err)
+	}
+	return signature, nil
+}
+
+// checkedCSR gives a device's request on, if it asks for nothing else than the intent. A request that a CA of others gets
+// must not let the device choose its names.
+func checkedCSR(in Intent) ([]byte, error) {
+	csr, err := x509.ParseCertificateRequest(in.CSR)
+	if err != nil {
+		return nil, Refuse("the device's certificate request does not parse: %v", err)
+	}
+	if err := csr.CheckSignature(); err != nil {
+		return nil, Refuse("the device's certificate request is not signed by its own key")
+	}
+	if !sameKey(csr.PublicKey, in.PublicKey) {
+		return nil, Refuse("the device's certificate request is for another key than the intent's")
+	}
+	if !sameName(csr.RawSubject, in.Subject) {
+		return nil, Refuse("the device's certificate request asks for the subject %q, and this CA would take it from there", csr.Subject)
+	}
+	for _, name := range requestNames(csr) {
+		if !slices.Contains(in.SANs, name) {
+			return nil, Refuse("the device's certificate request asks for the %s name %q, which its profile does not give it", name.Type, name.Value)
+		}
+	}
+	return in.CSR, nil
+}
+
+func requestNames(csr *x509.CertificateRequest) []profiles.SubjectAlternativeName {
+	var out []profiles.SubjectAlternativeName
+	for _, v := range csr.EmailAddresses {
+		out = append(out, profiles.SubjectAlternativeName{Type: profiles.SANEmail, Value: v})
+	}
+	for _, v := range csr.DNSNames {
+		out = append(out, profiles.SubjectAlternativeName{Type: profiles.SANDNS, Value: v})
+	}
+	for _, v := range csr.URIs {
+		out = append(out, profiles.SubjectAlternativeName{Type: profiles.SANURI, Value: v.String()})
+	}
+	for _, v := range csr.IPAddresses {
+		out = append(out, profiles.SubjectAlternativeName{Type: "ip", Value: v.String()})
+	}
+	return out
+}
+
+func sameKey(a, b crypto.PublicKey) bool {
+	key, ok := a.(interface{ Equal(crypto.PublicKey) bool })
+	return ok && key.Equal(b)
+}
+
+// sameName compares names as people read them: devices choose the string types.
+func sameName(a, b []byte) bool {
+	var x, y pkix.RDNSequence
+	_, errX := asn1.Unmarshal(a, &x)
+	_, errY := asn1.Unmarshal(b, &y)
+	return errX == nil && errY == nil && x.String() == y.String()
+}
+
+// subjectAddresses are the emailAddress attributes of the intent's subject.
+func subjectAddresses(der []byte) []string {
+	var rdns pkix.RDNSequence
+	if _, err := asn1.Unmarshal(der, &rdns); err != nil {
+		return nil
+	}
+	var name pkix.Name
+	name.FillFromRDNSequence(&rdns)
+	return profiles.CertificateAddresses(&x509.Certificate{Subject: name})
+}
+
+// CheckAnswer refuses a certificate that is not what was asked for: another key, an address too few or too many, another
+// CA, a chain that does not lead to the CA's own certificates. What is refused must not reach a device.
+func CheckAnswer(in Intent, leaf *x509.Certificate) error {
+	switch {
+	case !sameKey(leaf.PublicKey, in.PublicKey):
+		return Refuse("it issued a certificate for another key than it was asked to certify")
+	case leaf.IsCA:
+		return Refuse("it issued a certificate of a CA")
+	}
+	has, want := profiles.CertificateAddresses(leaf), []string{}
+	for _, san := range in.SANs {
+		if san.Type == profiles.SANEmail {
+			want = append(want, san.Value)
+		}
+	}
+	for _, address := range want {
+		if !contains(has, address) {
+			return Refuse("it issued a certificate without the address %s", address)
+		}
+	}
+	want = append(want, subjectAddresses(in.Subject)...)
+	for _, address := range has {
+		if !contains(want, address) {
+			return Refuse("it issued a certificate with the address %s, which nobody asked for", address)
+		}
+	}
+	return nil
+}
+
+func contains(addresses []string, address string) bool {
+	return slices.ContainsFunc(addresses, func(a string) bool { return strings.EqualFold(a, address) })
+}
