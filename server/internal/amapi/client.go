@@ -67,7 +67,14 @@ func New(cfg Config) (*Client, error) {
 		}}
 	}
 	cfg.URL = strings.TrimSuffix(cfg.URL, "/")
-	return &Client{cfg: cfg}, nil
+	c := &Client{cfg: cfg}
+	_, err := c.policy("") // what is wrong with the app's settings is said at the start, and not at the first link
+	return c, err
+}
+
+func (c *Client) policy(token string) (google.Policy, error) {
+	return google.PolicyFor(google.Params{Package: c.cfg.Package, SigningCertSHA256: c.cfg.SigningCertSHA256,
+		ServerURL: c.cfg.ServerURL, EnrollmentToken: token})
 }
 
 // Prepared is what brings a device in: a token to type, or the content of a QR code to scan at its first start. Both are
@@ -82,8 +89,7 @@ const maxLife = 30 * 24 * time.Hour
 // Prepare makes a policy of its own for one enrolment, whose companion app gets the one-time token, and asks Google for an
 // enrolment token under it. name tells the policies of different links apart. Nothing is sent unless all of it is right.
 func (c *Client) Prepare(ctx context.Context, name, userID, token string, life time.Duration) (Prepared, error) {
-	policy, err := google.PolicyFor(google.Params{Package: c.cfg.Package, SigningCertSHA256: c.cfg.SigningCertSHA256,
-		ServerURL: c.cfg.ServerURL, EnrollmentToken: token})
+	policy, err := c.policy(token)
 	if err != nil {
 		return Prepared{}, err
 	}

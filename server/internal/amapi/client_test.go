@@ -108,7 +108,6 @@ func TestPrepareFails(t *testing.T) {
 		"empty token":     {&google{t: t}, func(c *amapi.Config) { c.Token = func() (string, error) { return "", nil } }, "empty"},
 		"redirect":        {&google{t: t, status: http.StatusTemporaryRedirect}, func(*amapi.Config) {}, "307"},
 		"nobody there":    {&google{t: t}, func(c *amapi.Config) { c.URL = "http://127.0.0.1:1" }, "cannot be reached"},
-		"no package":      {&google{t: t}, func(c *amapi.Config) { c.Package = "" }, "ackage"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			tt.g.t = t
@@ -121,7 +120,12 @@ func TestPrepareFails(t *testing.T) {
 }
 
 func TestNewRefuses(t *testing.T) {
-	for _, cfg := range []amapi.Config{{}, {Enterprise: "LC0"}, {Enterprise: "enterprises/LC0/policies/x"}, {Enterprise: "enterprises/LC0", URL: "http://google.example"},
+	const ours, app = "https://mdm.example.com", "io.waxseal.companion"
+	if _, err := amapi.New(amapi.Config{Enterprise: "enterprises/LC0", Package: app, ServerURL: ours}); err != nil {
+		t.Fatal(err)
+	}
+	for _, cfg := range []amapi.Config{{}, {Enterprise: "enterprises/LC0", ServerURL: ours}, {Enterprise: "enterprises/LC0", Package: app},
+		{Enterprise: "enterprises/LC0", Package: app, ServerURL: ours, SigningCertSHA256: []string{"no hash"}}, {Enterprise: "LC0"}, {Enterprise: "enterprises/LC0/policies/x"}, {Enterprise: "enterprises/LC0", URL: "http://google.example"},
 		{Enterprise: "enterprises/LC0", URL: "nonsense"}} {
 		if _, err := amapi.New(cfg); err == nil {
 			t.Errorf("%+v was taken", cfg)
