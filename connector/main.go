@@ -89,7 +89,7 @@ func command(stdout, stderr io.Writer) *cobra.Command {
 	}
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	root.AddCommand(initCommand(stdout, stderr), runCommand(stderr), approveCommand(stderr))
+	root.AddCommand(initCommand(stdout, stderr), runCommand(stderr), approveCommand(stderr), caCommand(stdout, stderr))
 	return root
 }
 

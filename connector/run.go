@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/waxseal/waxseal/connector/internal/authorities"
+	"github.com/waxseal/waxseal/connector/internal/ca"
 	"github.com/waxseal/waxseal/connector/internal/ca/softca"
 	"github.com/waxseal/waxseal/connector/internal/journal"
 	"github.com/waxseal/waxseal/connector/internal/keyring"
@@ -88,28 +90,47 @@ func (c Config) start(ctx context.Context, s setup.Syncer) error {
 	}
 }
 
-// worker opens the journals.
+// worker opens the journals and the CAs.
 func (c Config) worker(k *keyring.Keyring) (*worker.Worker, func(), error) {
 	jobs, err := journal.Open(k.Path(keyring.FileJobs))
 	if err != nil {
 		return nil, nil, err
 	}
-	issued, err := journal.Open(k.Path(keyring.FileSoftCA))
+	cas, closeCAs, err := c.authorities(k)
 	if err != nil {
 		_ = jobs.Close()
 		return nil, nil, err
 	}
-	done := func() { _ = jobs.Close(); _ = issued.Close() }
-	authority, err := k.Authority(keyring.SoftCA)
+	done := func() { _ = jobs.Close(); closeCAs() }
+	return &worker.Worker{
+		Keyring: k, Journal: jobs, CAs: cas, Logger: c.Logger, Clock: c.Clock, Rand: c.Rand,
+		Sleep: c.Sleep, Concurrency: c.Concurrency, ModernPKCS12: c.ModernPKCS12, Once: c.Once,
+	}, done, nil
+}
+
+// authorities are the connector's own CA and those of others.
+func (c Config) authorities(k *keyring.Keyring) (map[string]worker.CA, func(), error) {
+	others, done, err := authorities.Open(k, ca.Env{Clock: c.Clock, Rand: c.Rand, Logger: c.Logger})
+	if err != nil {
+		return nil, nil, err
+	}
+	all := map[string]worker.CA{}
+	for name, other := range others {
+		all[name] = other
+	}
+	issued, err := journal.Open(k.Path(keyring.FileSoftCA))
 	if err != nil {
 		done()
 		return nil, nil, err
 	}
-	soft := softca.New(authority, issued, c.Rand, c.Clock, func() string { return k.Settings().PKIURL })
-	return &worker.Worker{
-		Keyring: k, Journal: jobs, CAs: map[string]worker.CA{softca.Name: soft}, Logger: c.Logger, Clock: c.Clock, Rand: c.Rand,
-		Sleep: c.Sleep, Concurrency: c.Concurrency, ModernPKCS12: c.ModernPKCS12, Once: c.Once,
-	}, done, nil
+	closeAll := func() { done(); _ = issued.Close() }
+	authority, err := k.Authority(keyring.SoftCA)
+	if err != nil {
+		closeAll()
+		return nil, nil, err
+	}
+	all[softca.Name] = softca.New(authority, issued, c.Rand, c.Clock, func() string { return k.Settings().PKIURL })
+	return all, closeAll, nil
 }
 
 // sleep waits on the wall clock.

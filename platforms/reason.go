@@ -22,6 +22,8 @@ const (
 	ReasonRenderFailed Reason = "RenderFailed"
 	// ReasonCertificateAuthorityUnknown: no connector offers the CA that the profile names.
 	ReasonCertificateAuthorityUnknown Reason = "CertificateAuthorityUnknown"
+	// ReasonCannotRevoke: the CA takes no revocation from a connector; somebody has to revoke the certificate there.
+	ReasonCannotRevoke Reason = "CannotRevoke"
 	// ReasonVariableUnresolved: a variable of the profile has no value for this user and device.
 	ReasonVariableUnresolved Reason = "VariableUnresolved"
 	// ReasonDependency: a document that must come first is not confirmed yet.

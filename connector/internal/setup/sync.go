@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"strings"
 
+	"github.com/waxseal/waxseal/connector/internal/authorities"
 	"github.com/waxseal/waxseal/connector/internal/ca/deviceca"
 	"github.com/waxseal/waxseal/connector/internal/ca/softca"
 	"github.com/waxseal/waxseal/connector/internal/keyring"
@@ -134,7 +135,11 @@ func publishRequest(k *keyring.Keyring) (link.PublishRequest, error) {
 	if err != nil {
 		return r, err
 	}
-	r.DeviceCA, r.CAs = device.Certificate.Raw, []link.CA{softca.Describe(soft)}
+	others, err := authorities.Describe(k)
+	if err != nil {
+		return r, err
+	}
+	r.DeviceCA, r.CAs = device.Certificate.Raw, append([]link.CA{softca.Describe(soft)}, others...)
 	if !k.HasRoot() {
 		return r, nil
 	}

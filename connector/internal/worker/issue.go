@@ -253,7 +253,7 @@ func intentOf(p link.IssueJob, round int, key *rsa.PrivateKey) ca.Intent {
 		id = fmt.Sprintf("%s.%d", id, round)
 	}
 	return ca.Intent{
-		ID: id, PublicKey: key.Public(), Template: p.Request.Template, Subject: p.Subject, SANs: p.SANs,
+		ID: id, PublicKey: key.Public(), Signer: key, Template: p.Request.Template, Subject: p.Subject, SANs: p.SANs,
 		KeyUsage: p.Request.KeyUsage, ExtendedKeyUsage: p.Request.ExtendedKeyUsage, Validity: p.Request.Validity.Time(),
 	}
 }
@@ -263,6 +263,9 @@ func issueError(p link.IssueJob, err error) error {
 	var refused *ca.RefusedError
 	if errors.As(err, &refused) {
 		return final(platforms.ReasonIssueRefused, "%s, profile %s: %w", p.Request.CertificateAuthority, p.Profile, err)
+	}
+	if errors.Is(err, ca.ErrPending) {
+		return &waitError{platforms.ReasonIssuePending, fmt.Errorf("CA %s: %w", p.Request.CertificateAuthority, err)}
 	}
 	return fmt.Errorf("asking CA %s: %w", p.Request.CertificateAuthority, err)
 }

@@ -31,6 +31,9 @@ func (w *Worker) revoke(ctx context.Context, job link.Job, p link.RevokeJob) (li
 	if errors.Is(err, ca.ErrForeign) {
 		return link.RevokeAnswer{}, w.refuse(job, "CA %s: %w", p.CA, err)
 	}
+	if errors.Is(err, ca.ErrCannotRevoke) {
+		return link.RevokeAnswer{}, final(platforms.ReasonCannotRevoke, "CA %s: %w", p.CA, err)
+	}
 	if err != nil {
 		return link.RevokeAnswer{}, fmt.Errorf("revoking at CA %s: %w", p.CA, err)
 	}
@@ -61,4 +64,13 @@ func (w *Worker) rewrap(ctx context.Context, job link.Job, p link.RewrapJob) (li
 		return link.RewrapAnswer{}, fmt.Errorf("record %s: %w", p.Record.ID, err)
 	}
 	return link.RewrapAnswer{Record: record}, nil
+}
+
+// testCA tells what is right and wrong in the settings of a CA.
+func (w *Worker) testCA(ctx context.Context, _ link.Job, p link.TestCAJob) (link.TestCAAnswer, error) {
+	authority, ok := w.CAs[p.CA]
+	if !ok {
+		return link.TestCAAnswer{}, final(platforms.ReasonCertificateAuthorityUnknown, "this connector has no CA %q: waxseal-connector ca list shows which there are", p.CA)
+	}
+	return link.TestCAAnswer{Findings: authority.Test(ctx)}, nil
 }

@@ -34,8 +34,10 @@ import (
 // Issue gives the chain, leaf first. It is idempotent by Intent.ID: the same intent and key give the same certificate,
 // also after a restart. A *ca.RefusedError is final; any other error may pass.
 // Revoke is idempotent: repeated, it gives the first time. ca.ErrForeign: not a certificate of this CA.
+// Test tells what is right and wrong in the CA's settings; nothing is issued.
 type CA interface {
 	Info() link.CA
+	Test(ctx context.Context) []link.CAFinding
 	Issue(ctx context.Context, in ca.Intent) ([][]byte, error)
 	Revoke(ctx context.Context, certificate []byte, reason int, at time.Time) (time.Time, error)
 }
@@ -255,6 +257,8 @@ func (w *Worker) do(ctx context.Context, job link.Job) (answer json.RawMessage, 
 		return handle(ctx, job, w.revoke)
 	case link.JobRewrap:
 		return handle(ctx, job, w.rewrap)
+	case link.JobTestCA:
+		return handle(ctx, job, w.testCA)
 	}
 	return nil, final("", "this connector does not know jobs of kind %q: it may be older than the server", job.Kind)
 }
@@ -281,6 +285,15 @@ type finalError struct {
 func (e *finalError) Error() string { return e.err.Error() }
 func (e *finalError) Unwrap() error { return e.err }
 
+// waitError is an error that passes, with the reason that explain shows until it does.
+type waitError struct {
+	reason platforms.Reason
+	err    error
+}
+
+func (e *waitError) Error() string { return e.err.Error() }
+func (e *waitError) Unwrap() error { return e.err }
+
 func final(reason platforms.Reason, format string, args ...any) error {
 	return &finalError{reason: reason, err: fmt.Errorf(format, args...)}
 }
@@ -289,8 +302,11 @@ func final(reason platforms.Reason, format string, args ...any) error {
 func jobError(err error) *link.JobError {
 	out := &link.JobError{Message: err.Error()}
 	var f *finalError
+	var waits *waitError
 	var refused *ca.RefusedError
 	switch {
+	case errors.As(err, &waits):
+		out.Reason = waits.reason
 	case errors.As(err, &f):
 		out.Final, out.Reason = true, f.reason
 	case errors.As(err, &refused):

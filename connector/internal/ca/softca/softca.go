@@ -77,6 +77,13 @@ func Describe(a *keyring.Authority) link.CA {
 	return link.CA{Name: Name, Kind: "softca", Certificate: a.Certificate.Raw, Templates: []string{Template}}
 }
 
+// Test looks at the CA's own certificate; all else is on this machine.
+func (c *CA) Test(context.Context) []link.CAFinding {
+	end := c.authority.Certificate.NotAfter
+	finding := link.CAFinding{Check: "certificate", OK: c.clock().Before(end), Detail: "the CA's own certificate ends on " + end.Format(time.DateOnly)}
+	return []link.CAFinding{finding}
+}
+
 // Issue gives the certificate of an intent with its chain, leaf first. An intent that the journal knows gets the same
 // certificate again; with another key it is refused.
 func (c *CA) Issue(_ context.Context, in ca.Intent) ([][]byte, error) {

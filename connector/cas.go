@@ -1,0 +1,171 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+
+	"github.com/spf13/cobra"
+
+	"github.com/waxseal/waxseal/connector/internal/authorities"
+	"github.com/waxseal/waxseal/connector/internal/ca"
+	"github.com/waxseal/waxseal/connector/internal/keyring"
+	"github.com/waxseal/waxseal/internal/manifest"
+)
+
+// caCommand is about the CAs of others that the connector may ask.
+func caCommand(stdout, stderr io.Writer) *cobra.Command {
+	cmd := &cobra.Command{Use: "ca", Short: "Certification authorities of others: set, list, test, remove"}
+	cmd.AddCommand(caSet(stderr), caList(stdout), caTest(stdout), caRemove(stderr))
+	return cmd
+}
+
+func openKeyring(f flags) (*keyring.Keyring, error) {
+	o, err := f.options()
+	if err != nil {
+		return nil, err
+	}
+	return keyring.Open(f.keyring, o)
+}
+
+func env(k *keyring.Keyring) ca.Env {
+	return ca.Env{Clock: k.Now, Rand: k.Rand(), Logger: slog.New(slog.DiscardHandler)}
+}
+
+func caSet(stderr io.Writer) *cobra.Command {
+	var f flags
+	var file string
+	cmd := &cobra.Command{
+		Use:   "set --keyring DIR -f FILE",
+		Short: "Keep a CA's settings, sealed to this connector; a running connector takes them at its next start",
+		Args:  cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			k, err := openKeyring(f)
+			if err != nil {
+				return err
+			}
+			s, err := readSettings(file)
+			if err != nil {
+				return err
+			}
+			if _, err := authorities.Check(s, env(k)); err != nil {
+				return fmt.Errorf("%s: %w", file, err)
+			}
+			raw, err := json.Marshal(s)
+			if err != nil {
+				return err
+			}
+			if err := k.SetCASettings(s.Name, raw); err != nil {
+				return err
+			}
+			fmt.Fprintf(stderr, "CA %q (%s) is set. Try it: waxseal-connector ca test --keyring DIR %s\n", s.Name, s.Kind, s.Name)
+			return nil
+		},
+	}
+	commonFlags(cmd, &f)
+	cmd.Flags().StringVarP(&file, "file", "f", "", "YAML or JSON file with the settings (docs/cas)")
+	_ = cmd.MarkFlagRequired("file")
+	return cmd
+}
+
+// readSettings wants every field known: a word that is not understood would be a wish that is not met.
+func readSettings(file string) (ca.Settings, error) {
+	var s ca.Settings
+	raw, err := manifest.Settings(file)
+	if err != nil {
+		return s, err
+	}
+	d := json.NewDecoder(bytes.NewReader(raw))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&s); err != nil {
+		return s, fmt.Errorf("%s: %w", file, err)
+	}
+	return s, nil
+}
+
+func caList(stdout io.Writer) *cobra.Command {
+	var f flags
+	cmd := &cobra.Command{
+		Use: "list --keyring DIR", Short: "List the CAs: name, kind, URL; never a secret", Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			k, err := openKeyring(f)
+			if err != nil {
+				return err
+			}
+			all, err := authorities.Settings(k)
+			for _, s := range all {
+				fmt.Fprintf(stdout, "%s\t%s\t%s\n", s.Name, s.Kind, s.URL)
+			}
+			return err
+		},
+	}
+	commonFlags(cmd, &f)
+	return cmd
+}
+
+func caTest(stdout io.Writer) *cobra.Command {
+	var f flags
+	cmd := &cobra.Command{
+		Use: "test --keyring DIR NAME", Short: "Ask a CA whether its settings are right; no certificate is issued", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			k, err := openKeyring(f)
+			if err != nil {
+				return err
+			}
+			all, err := authorities.Settings(k)
+			if err != nil {
+				return err
+			}
+			for _, s := range all {
+				if s.Name != args[0] {
+					continue
+				}
+				up, err := authorities.Check(s, env(k))
+				if err != nil {
+					return err
+				}
+				wrong := false
+				for _, finding := range up.Test(cmd.Context()) {
+					word := "ok   "
+					if !finding.OK {
+						word, wrong = "wrong", true
+					}
+					fmt.Fprintf(stdout, "%s  %s: %s\n", word, finding.Check, finding.Detail)
+				}
+				if wrong {
+					return fmt.Errorf("CA %s cannot issue as it is set", s.Name)
+				}
+				return nil
+			}
+			return fmt.Errorf("this keyring has no settings for a CA %q: waxseal-connector ca list shows which there are", args[0])
+		},
+	}
+	commonFlags(cmd, &f)
+	return cmd
+}
+
+func caRemove(stderr io.Writer) *cobra.Command {
+	var f flags
+	cmd := &cobra.Command{
+		Use: "remove --keyring DIR NAME", Short: "Forget a CA's settings; what it issued can then not be revoked by this connector", Args: cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			k, err := openKeyring(f)
+			if err != nil {
+				return err
+			}
+			if args[0] == "softca" {
+				return errors.New("softca is the connector's own CA; profiles that do not name it do not use it")
+			}
+			if err := k.DropCASettings(args[0]); err != nil {
+				return err
+			}
+			fmt.Fprintf(stderr, "CA %q is forgotten.\n", args[0])
+			return nil
+		},
+	}
+	commonFlags(cmd, &f)
+	return cmd
+}
