@@ -42,6 +42,18 @@ type CA struct {
 	Certificate []byte   `json:"certificate"`
 	Chain       [][]byte `json:"chain,omitempty"` // up to the root
 	Templates   []string `json:"templates"`
+	// Members are the connectors that offer the CA, by the ids of their escrow keys. The server fills it in.
+	Members []string `json:"members,omitempty"`
+}
+
+// Offering are the connectors that offer a CA; nil: nobody is known to.
+func Offering(cas []CA, name string) []string {
+	for _, ca := range cas {
+		if ca.Name == name {
+			return ca.Members
+		}
+	}
+	return nil
 }
 
 // PublishRequest tells the server what the connector has; it is sent by init, by approve and at each start of run.

@@ -9,7 +9,6 @@ import (
 	"encoding/asn1"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/waxseal/waxseal/profiles"
 )
@@ -104,19 +103,15 @@ func CheckAnswer(in Intent, leaf *x509.Certificate) error {
 		}
 	}
 	for _, address := range want {
-		if !contains(has, address) {
-			return Refuse("it issued a certificate without the address %s", address)
+		if !slices.Contains(has, address) {
+			return Refuse("it issued a certificate without the address %s (it has %q): mail programs compare it letter by letter", address, has)
 		}
 	}
 	want = append(want, subjectAddresses(in.Subject)...)
 	for _, address := range has {
-		if !contains(want, address) {
+		if !slices.Contains(want, address) {
 			return Refuse("it issued a certificate with the address %s, which nobody asked for", address)
 		}
 	}
 	return nil
-}
-
-func contains(addresses []string, address string) bool {
-	return slices.ContainsFunc(addresses, func(a string) bool { return strings.EqualFold(a, address) })
 }

@@ -66,7 +66,7 @@ func (w *work) issueJob(name string, p *profiles.PKCSCertificate) (model.Job, bo
 		return model.Job{}, false
 	}
 	return model.Job{Key: issueKey(w.enrolment.ID, name, request.IntentID), Kind: link.JobIssue, Payload: payload,
-		UserID: w.in.Snapshot.User.ID, EnrolmentID: w.enrolment.ID, RunAt: w.now}, true
+		UserID: w.in.Snapshot.User.ID, EnrolmentID: w.enrolment.ID, Needs: link.Offering(w.in.Snapshot.CAs, p.CertificateAuthority), RunAt: w.now}, true
 }
 
 func issueKey(enrolmentID, profile, intentID string) string {
@@ -186,5 +186,5 @@ func (w *work) revoke(c model.Certificate, reason int) {
 		return
 	}
 	w.ask(model.Job{Key: "revoke:" + c.SHA256, Kind: link.JobRevoke, Payload: payload,
-		UserID: c.UserID, RunAt: w.now})
+		UserID: c.UserID, Needs: link.Offering(w.in.Snapshot.CAs, c.CA), RunAt: w.now})
 }

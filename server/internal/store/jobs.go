@@ -49,8 +49,12 @@ func (t *tx) revokeJob(c model.Certificate, reasonCode int, now time.Time) error
 	if err != nil {
 		return fmt.Errorf("writing a revoke job: %w", err)
 	}
+	cas, err := t.cas()
+	if err != nil {
+		return err
+	}
 	_, err = t.createJob(model.Job{Key: "revoke:" + c.SHA256, Kind: link.JobRevoke, Payload: payload, UserID: c.UserID,
-		RunAt: now, CreatedAt: now})
+		Needs: link.Offering(cas, c.CA), RunAt: now, CreatedAt: now})
 	return err
 }
 

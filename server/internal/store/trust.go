@@ -5,6 +5,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/waxseal/waxseal/internal/escrow"
@@ -16,7 +18,7 @@ import (
 // Names in the table trust. The key set is kept in its parts: as one JSON document its signed bytes could be reformatted.
 const (
 	trustDeviceCA   = "device-ca"
-	trustCAs        = "cas"
+	trustCAs        = "cas/" // and the member that offers them
 	trustRA         = "ra-certificate"
 	trustRoot       = "escrow-root"
 	trustKeySet     = "keyset"
@@ -43,16 +45,39 @@ func (t *tx) setTrusted(name string, value []byte) error {
 	return t.do(`INSERT INTO trust (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value`, name, value)
 }
 
+// cas are the CAs that connectors offer, each once, with the connectors that offer it. Where two describe one name
+// differently, the first member's word counts.
 func (t *tx) cas() ([]link.CA, error) {
-	b, err := t.trusted(trustCAs)
-	if err != nil || b == nil {
+	type published struct {
+		name  string
+		value []byte
+	}
+	rows, err := collect(t, func(p *published) row { return row{{"name", &p.name}, {"value", &p.value}} },
+		`SELECT name, value FROM trust WHERE name LIKE $1 ORDER BY name`, trustCAs+"%")
+	if err != nil {
 		return nil, err
 	}
 	var all []link.CA
-	if err := json.Unmarshal(b, &all); err != nil {
-		return nil, fmt.Errorf("reading the published CAs: %w", err)
+	for _, r := range rows {
+		var some []link.CA
+		if err := json.Unmarshal(r.value, &some); err != nil {
+			return nil, fmt.Errorf("reading the published CAs: %w", err)
+		}
+		all = merge(all, some, strings.TrimPrefix(r.name, trustCAs))
 	}
 	return all, nil
+}
+
+func merge(all, some []link.CA, member string) []link.CA {
+	for _, ca := range some {
+		i := slices.IndexFunc(all, func(c link.CA) bool { return c.Name == ca.Name })
+		if i < 0 {
+			all, i = append(all, ca), len(all)
+			all[i].Members = nil
+		}
+		all[i].Members = append(all[i].Members, member)
+	}
+	return all
 }
 
 // signedKeySet reads the key set's exact bytes; nil before the first.
@@ -137,8 +162,9 @@ func (db *DB) Publish(ctx context.Context, connectorID string, p link.PublishReq
 		if c.State != model.ConnectorTrusted {
 			return fmt.Errorf("connector %s is not approved yet: %w", connectorID, model.ErrConflict)
 		}
+		publishCAs := func(p link.PublishRequest, _ time.Time) error { return t.publishCAs(p, c.Member.ID) }
 		for _, part := range []func(link.PublishRequest, time.Time) error{
-			t.publishDeviceCA, t.publishCAs, t.publishKeySet, t.publishSealedCAs,
+			t.publishDeviceCA, publishCAs, t.publishKeySet, t.publishSealedCAs,
 		} {
 			if err := part(p, now); err != nil {
 				return err
@@ -172,7 +198,7 @@ func (t *tx) publishDeviceCA(p link.PublishRequest, _ time.Time) error {
 	return nil
 }
 
-func (t *tx) publishCAs(p link.PublishRequest, _ time.Time) error {
+func (t *tx) publishCAs(p link.PublishRequest, member string) error {
 	if p.CAs == nil {
 		return nil
 	}
@@ -180,11 +206,11 @@ func (t *tx) publishCAs(p link.PublishRequest, _ time.Time) error {
 	if err != nil {
 		return fmt.Errorf("writing the CAs: %w", err)
 	}
-	stored, err := t.trusted(trustCAs)
+	stored, err := t.trusted(trustCAs + member)
 	if err != nil || bytes.Equal(stored, encoded) {
 		return err
 	}
-	if err := t.setTrusted(trustCAs, encoded); err != nil {
+	if err := t.setTrusted(trustCAs+member, encoded); err != nil {
 		return err
 	}
 	return t.bumpGeneration()

@@ -12,7 +12,7 @@ import (
 
 func trustClasses() []class {
 	return []class{
-		{"connectors", registers}, {"publish", publishes}, {"publish/key-set", publishKeySets}, {"publish/rewrap", rewraps},
+		{"connectors", registers}, {"publish", publishes}, {"publish/key-set", publishKeySets}, {"publish/offers", offers}, {"publish/rewrap", rewraps},
 		{"publish/import-for-an-older-set", importForOlderSet}, {"settings", settings},
 	}
 }
@@ -62,7 +62,7 @@ func publishes(_ *testing.T, f *fixture) {
 	trust := get(f.Trust(f.ctx))(f)
 	equal(f, "device CA", string(trust.DeviceCA), "device ca")
 	equal(f, "RA", string(trust.RACertificate), "ra")
-	same(f, "CAs", trust.CAs, p.CAs)
+	same(f, "CAs", trust.CAs, []link.CA{{Name: "softca", Kind: "softca", Certificate: []byte("ca"), Members: []string{"m1"}}})
 	f.deviceAuthority("device ca", "ra")
 	same(f, "key set", trust.KeySet, p.KeySet)
 	f.publish(c, link.PublishRequest{})
@@ -76,6 +76,22 @@ func publishes(_ *testing.T, f *fixture) {
 	f.publish(c, link.PublishRequest{SealedCAs: map[string][]byte{pending.ID: []byte("sealed")}})
 	equal(f, "sealed CA keys", string(get(f.ConnectorByID(f.ctx, pending.ID))(f).SealedCAs), "sealed")
 	f.is(f.Publish(f.ctx, c.ID, link.PublishRequest{SealedCAs: map[string][]byte{"none": {1}}}, f.now, f.audit("publish")), model.ErrNotFound)
+}
+
+// offers: what one connector has is not what another has, and a job for a CA goes only to who can ask it.
+func offers(_ *testing.T, f *fixture) {
+	first := f.connector("m1")
+	f.publish(first, link.PublishRequest{KeySet: keySet(1, member("m1"))})
+	second := f.connector("m2")
+	f.publish(first, link.PublishRequest{KeySet: keySet(2, member("m1"), member("m2"))})
+	f.publish(first, link.PublishRequest{CAs: []link.CA{{Name: "softca"}, {Name: "corp-est"}}})
+	f.publish(second, link.PublishRequest{CAs: []link.CA{{Name: "softca"}, {Name: "adcs"}}})
+	cas := get(f.Trust(f.ctx))(f).CAs
+	same(f, "softca", link.Offering(cas, "softca"), []string{"m1", "m2"})
+	same(f, "corp-est", link.Offering(cas, "corp-est"), []string{"m1"})
+	same(f, "adcs", link.Offering(cas, "adcs"), []string{"m2"})
+	f.publish(first, link.PublishRequest{CAs: []link.CA{{Name: "softca"}}})
+	same(f, "corp-est, given up", link.Offering(get(f.Trust(f.ctx))(f).CAs, "corp-est"), []string(nil))
 }
 
 func publishKeySets(_ *testing.T, f *fixture) {
