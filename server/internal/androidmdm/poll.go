@@ -15,6 +15,11 @@ import (
 // unchanged is the answer to a poll that saw no other generation than this one.
 type unchanged string
 
+// thoroughly is how many ticks lie between two looks at everything. In between it is the enrolment's version that says
+// whether anything happened to the device: a plan for each waiting device each second would be too much. Only time, and a
+// change of what is assigned, leave the version alone.
+const thoroughly = 5
+
 // state answers with the desired state; with ?wait=SECONDS it waits for one that is not the known generation. What
 // changed is looked for in the database, since another node may have changed it.
 func (e *Endpoint) state(ctx context.Context, c call) (any, error) {
@@ -26,13 +31,16 @@ func (e *Endpoint) state(ctx context.Context, c call) (any, error) {
 	defer leave()
 	ticks, stop := e.cfg.Ticks()
 	defer stop()
-	for {
-		state, changed, err := e.cfg.Delivery.State(context.WithoutCancel(ctx), c.enr, known)
-		if err != nil {
-			return nil, err
-		}
-		if changed {
-			return state, nil
+	for tick, seen := 0, c.enr.Version; ; tick++ {
+		if tick%thoroughly == 0 || c.enr.Version != seen {
+			state, changed, err := e.cfg.Delivery.State(context.WithoutCancel(ctx), c.enr, known)
+			if err != nil {
+				return nil, err
+			}
+			if changed {
+				return state, nil
+			}
+			seen = c.enr.Version
 		}
 		select {
 		case <-ctx.Done():

@@ -24,6 +24,41 @@ func (r *rig) poll(credential string) <-chan *httptest.ResponseRecorder {
 	return answer
 }
 
+// TestALongPollLooks at everything at each fifth tick, and at once when the version tells that something happened.
+func TestALongPollLooks(t *testing.T) {
+	for _, tt := range []struct{ ticks, touched, looks int }{{4, 0, 1}, {5, 0, 2}, {4, 1, 2}, {4, 3, 2}, {10, 0, 3}} {
+		r := newRig(t)
+		credential := r.enrolled(1).Credential
+		answer := r.poll(credential)
+		id, _, _ := strings.Cut(credential, ".")
+		for n := 1; n <= tt.ticks; n++ {
+			if e := r.store.Enrolment(id); n == tt.touched {
+				e.Version++
+				r.store.PutEnrolment(e)
+			}
+			r.ticks <- r.now
+		}
+		r.endpoint.Stop()
+		if w := <-answer; w.Code != http.StatusNotModified || r.delivery.polls != tt.looks {
+			t.Errorf("%+v: %d after %d looks", tt, w.Code, r.delivery.polls)
+		}
+	}
+}
+
+func TestALongPollSeesTheChange(t *testing.T) {
+	r := newRig(t)
+	answer := r.poll(r.enrolled(1).Credential)
+	r.delivery.mu.Lock()
+	r.delivery.generation = "2"
+	r.delivery.mu.Unlock()
+	for range 5 {
+		r.ticks <- r.now
+	}
+	if w := <-answer; w.Code != 200 || w.Header().Get("ETag") != `"2"` {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+}
+
 func TestUnchangedIsToldWithItsGeneration(t *testing.T) {
 	r := newRig(t)
 	credential := r.enrolled(1).Credential
