@@ -14,8 +14,14 @@ type bootstrapTokens struct{ db *store.DB }
 
 func bootstrapName(deviceID string) string { return "bootstrap." + deviceID }
 
-// SetBootstrapToken implements applemdm.Bootstrap.
+// SetBootstrapToken implements applemdm.Bootstrap. Where there is nothing to take back nothing is written: every iPhone that
+// enrols takes back a token that it never had.
 func (b bootstrapTokens) SetBootstrapToken(ctx context.Context, deviceID string, token []byte) error {
+	if len(token) == 0 {
+		if kept, err := b.BootstrapToken(ctx, deviceID); err != nil || len(kept) == 0 {
+			return err
+		}
+	}
 	raw, err := json.Marshal(token)
 	if err != nil {
 		return err
