@@ -135,13 +135,19 @@ func (db *DB) Authenticate(ctx context.Context, bound model.Enrolment, d model.D
 }
 
 // authenticateAgain: the device begins anew, by the enrolment that it has (a restored backup, or an answer that was lost).
-// What it holds must be asked before anything counts.
+// What it holds, a Mac's user included, must be asked before anything counts.
 func (t *tx) authenticateAgain(e model.Enrolment, d model.Device) error {
-	if err := t.do(`DELETE FROM inventories WHERE enrolment_id = $1`, e.ID); err != nil {
+	channels, err := values[string](t, `SELECT id FROM enrolments WHERE id = $1 OR (holder_id = $1 AND state <> 'ended') ORDER BY id`, e.ID)
+	if err != nil {
 		return err
 	}
-	if err := t.dirtyEnrolment(e.ID); err != nil {
-		return err
+	for _, id := range channels {
+		if err := t.do(`DELETE FROM inventories WHERE enrolment_id = $1`, id); err != nil {
+			return err
+		}
+		if err := t.dirtyEnrolment(id); err != nil {
+			return err
+		}
 	}
 	return t.updateFacts(e.DeviceID, d)
 }

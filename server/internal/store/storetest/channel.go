@@ -14,6 +14,7 @@ func channelClasses() []class {
 		{"only one user of a Mac has the channel", otherUser},
 		{"a user channel ends with the device's", userChannelEnds},
 		{"the device channel waits for the user's, and is told when it is empty", userChannelFirst},
+		{"a Mac that begins anew is asked what its user has", macBeginsAnew},
 		{"a device that obeyed takes its user channel along", obeyedWithUser},
 	}
 }
@@ -109,4 +110,19 @@ func obeyedWithUser(_ *testing.T, f *fixture) {
 		d.Enrolment, d.Device = &e, &dev
 	})
 	equal(f, "user channel", f.snapshot(user.ID).Enrolment.State, model.EnrolmentEnded)
+}
+
+func macBeginsAnew(_ *testing.T, f *fixture) {
+	device, user := f.mac()
+	f.decide(user.ID, func(d *delivery.Decision, s delivery.Snapshot) {
+		e := s.Enrolment
+		e.Dirty = false
+		d.Enrolment, d.Inventory = &e, &model.Inventory{ProfilesAt: f.now, Profiles: map[string]string{"x": "y"}}
+	})
+	d := f.snapshot(device.ID).Device
+	get(f.Authenticate(f.ctx, model.Enrolment{ID: device.ID, ExternalID: device.ExternalID}, d, f.audit("device.enrol")))(f)
+	s := f.snapshot(user.ID)
+	equal(f, "asked again", s.Enrolment.Dirty, true)
+	equal(f, "what it had", len(s.Inventory.Profiles), 0)
+	equal(f, "the channel", s.Enrolment.State, model.EnrolmentActive)
 }
