@@ -187,6 +187,13 @@ func TestFaults(t *testing.T) {
 				if _, err := d.Sync(t.Context(), 0); err == nil || s.payloads != before {
 					t.Errorf("%v, %d envelopes", err, s.payloads-before)
 				}
+				again := slices.Clone(items) // but the next attempt does
+				again[tt.item].Attempt = 1
+				s.want(again...)
+				told := len(s.told)
+				if _, err := d.Sync(t.Context(), 0); err == nil || len(s.told) == told {
+					t.Errorf("%v, told %v", err, s.told[told:])
+				}
 				return
 			}
 			tt.heal(s, d, items)

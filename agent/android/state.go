@@ -76,6 +76,11 @@ type record struct {
 // done reports whether the item is on the device.
 func (r *record) done() bool { return r.Item.Op == companion.OpInstall && r.State.Well() }
 
+// ended reports whether the server knows that it failed, or that it was removed.
+func (r *record) ended() bool {
+	return !r.Unsent && (r.State == companion.StateFailed || r.State == companion.StateRemoved)
+}
+
 // again puts the item back to the beginning.
 func (r *record) again() {
 	r.State, r.Attempt, r.Next, r.Error, r.Observed, r.Unsent = "", 0, time.Time{}, nil, nil, false

@@ -107,14 +107,15 @@ func (r *round) missing(item companion.Item) string {
 	return ""
 }
 
-// record finds what is known of an item, and starts again at another revision or op.
+// record finds what is known of an item, and starts again at another revision or op, or where the server asks once more for
+// what failed, or for the removal of what is still there.
 func (r *round) record(item companion.Item) *record {
 	rec, there := r.state.App.Records[item.ID]
 	if !there {
 		rec = &record{}
 		r.state.App.Records[item.ID] = rec
 	}
-	if rec.Item.Revision != item.Revision || rec.Item.Op != item.Op {
+	if rec.Item.Revision != item.Revision || rec.Item.Op != item.Op || rec.Item.Attempt != item.Attempt && rec.ended() {
 		rec.again()
 	}
 	rec.Item = item

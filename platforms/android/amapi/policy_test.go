@@ -86,7 +86,7 @@ func (d discovery) value(at string, f field, v any) error {
 }
 
 func params() Params {
-	return Params{Package: "io.waxseal.companion", ServerURL: "https://mdm.corp.test", EnrollmentToken: "one-time",
+	return Params{Package: "com.waxseal.companion", ServerURL: "https://mdm.corp.test", EnrollmentToken: "one-time",
 		SigningCertSHA256: []string{strings.Repeat("ab", 32)}, InstallType: Custom, SecurityLogs: true}
 }
 

@@ -49,6 +49,7 @@ func (i Item) check(at string) error {
 		isOneOf(at+"kind", i.Kind, KindCACert, KindIdentity, KindGrant, KindMailConfig),
 		isOneOf(at+"op", i.Op, OpInstall, OpRemove),
 		eachText(at+"depends_on", i.DependsOn, isItemID),
+		must(i.Attempt >= 0, at+"attempt", "a number that is not negative"),
 		i.one(at),
 	)
 	if err != nil {

@@ -92,7 +92,7 @@ func TestRequestsAreRefused(t *testing.T) {
 		{"API level", replaced(t, enroll, `"sdk_int": 35`, `"sdk_int": 20`), reader(DecodeEnrollRequest), "device.sdk_int must be 21 to 999"},
 		{"mode", replaced(t, enroll, `"COMPANION"`, `"ROOT"`), reader(DecodeEnrollRequest), "device.management_mode must be one of DEVICE_OWNER"},
 		{"model", replaced(t, enroll, `"Pixel 9"`, `"Pixel\u202e9"`), reader(DecodeEnrollRequest), "device.model"},
-		{"package", replaced(t, enroll, `"io.waxseal.companion"`, `"companion"`), reader(DecodeEnrollRequest), "agent.package must be the package"},
+		{"package", replaced(t, enroll, `"com.waxseal.companion"`, `"companion"`), reader(DecodeEnrollRequest), "agent.package must be the package"},
 		{"EC wrap key", replaced(t, enroll, `"RSA"`, `"EC"`), reader(DecodeEnrollRequest), "wrap_key.kty must be RSA"},
 		{"no CSR", replaced(t, enroll, `"csr_b64": "UEtDUyAjMTA="`, `"csr_b64": ""`), reader(DecodeEnrollRequest), "wrap_key.csr_b64"},
 		{"CSR in no base64", replaced(t, enroll, `"UEtDUyAjMTA="`, `"hunter2!"`), reader(DecodeEnrollRequest), "bytes must be in base64"},

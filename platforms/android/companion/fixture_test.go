@@ -52,7 +52,7 @@ func enrollRequest() EnrollRequest {
 	return EnrollRequest{Protocol: Protocol, EnrollmentToken: "one-time",
 		Device: Device{InstallID: "5f0c", SDKInt: 35, Release: "15", SecurityPatch: "2026-02-05", Manufacturer: "Google", Model: "Pixel 9",
 			ManagementMode: ModeCompanion, AMAPIName: "enterprises/e/devices/d", Serial: "R5CT", Name: "Alice's phone"},
-		Agent:   Agent{Package: "io.waxseal.companion", Version: "1.0", SigningCertSHA256: sum([]byte("signer"))},
+		Agent:   Agent{Package: "com.waxseal.companion", Version: "1.0", SigningCertSHA256: sum([]byte("signer"))},
 		WrapKey: WrapKey{KeyType: WrapKeyRSA, CSR: []byte("PKCS #10")},
 		Capabilities: []Capability{CapabilityCertInstall, CapabilityCertSelection, CapabilityCAInstall, CapabilityHasKeyPair,
 			CapabilityGenerateKey}}

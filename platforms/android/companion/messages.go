@@ -140,11 +140,13 @@ type Policy struct {
 
 // Item is one thing of the desired state. ID never changes its meaning; another Revision means to do it again.
 type Item struct {
-	ID         string      `json:"item_id"`
-	Revision   string      `json:"revision"`
-	Kind       Kind        `json:"kind"`
-	Op         Op          `json:"op"`
-	DependsOn  []string    `json:"depends_on,omitempty"`
+	ID        string   `json:"item_id"`
+	Revision  string   `json:"revision"`
+	Kind      Kind     `json:"kind"`
+	Op        Op       `json:"op"`
+	DependsOn []string `json:"depends_on,omitempty"`
+	// Attempt is another one when the server asks anew under the same revision: for what failed, or was not removed.
+	Attempt    int         `json:"attempt,omitempty"`
 	CACert     *CACert     `json:"ca_cert,omitempty"`
 	Identity   *Identity   `json:"identity,omitempty"`
 	Grant      *Grant      `json:"grant,omitempty"`

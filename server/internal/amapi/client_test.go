@@ -55,7 +55,7 @@ func client(t *testing.T, g *google, edit ...func(*amapi.Config)) *amapi.Client 
 	t.Helper()
 	server := httptest.NewServer(g)
 	t.Cleanup(server.Close)
-	cfg := amapi.Config{URL: server.URL, Enterprise: "enterprises/LC0", Package: "io.waxseal.companion", ServerURL: "https://mdm.example.com",
+	cfg := amapi.Config{URL: server.URL, Enterprise: "enterprises/LC0", Package: "com.waxseal.companion", ServerURL: "https://mdm.example.com",
 		Token: func() (string, error) { return "access", nil }, WorkProfile: true}
 	for _, e := range edit {
 		e(&cfg)
@@ -78,7 +78,7 @@ func TestPrepare(t *testing.T) {
 		t.Errorf("calls: %s", got)
 	}
 	app := g.policy.Applications[0]
-	if app.PackageName != "io.waxseal.companion" || !strings.Contains(string(app.ManagedConfiguration), "one-time") ||
+	if app.PackageName != "com.waxseal.companion" || !strings.Contains(string(app.ManagedConfiguration), "one-time") ||
 		!strings.Contains(strings.Join(app.DelegatedScopes, " "), "CERT_INSTALL") || !strings.Contains(strings.Join(app.DelegatedScopes, " "), "CERT_SELECTION") {
 		t.Errorf("application: %+v %s", app, app.ManagedConfiguration)
 	}
@@ -120,7 +120,7 @@ func TestPrepareFails(t *testing.T) {
 }
 
 func TestNewRefuses(t *testing.T) {
-	const ours, app = "https://mdm.example.com", "io.waxseal.companion"
+	const ours, app = "https://mdm.example.com", "com.waxseal.companion"
 	if _, err := amapi.New(amapi.Config{Enterprise: "enterprises/LC0", Package: app, ServerURL: ours}); err != nil {
 		t.Fatal(err)
 	}

@@ -19,7 +19,7 @@ type Android struct {
 }
 
 // DefaultCompanionPackage is the companion app's name.
-const DefaultCompanionPackage = "io.waxseal.companion"
+const DefaultCompanionPackage = "com.waxseal.companion"
 
 func (a *Android) flags(f *pflag.FlagSet) {
 	f.StringVar(&a.Enterprise, "amapi-enterprise", "", "enterprise at the Android Management API, as enterprises/LC012345; default: none, and links are given to the companion app by hand")

@@ -62,14 +62,16 @@ func (a *Android) items(snap Snapshot) []companion.Item {
 		}
 		item, err := android.Item(d.Document, companion.OpInstall, isCurrent(snap, d, a.Service.c.Clock()))
 		if err == nil {
-			item.DependsOn = identifiers(snap, d.Document.DependsOn)
+			item.DependsOn, item.Attempt = identifiers(snap, d.Document.DependsOn), d.Attempts
 			items, there[item.ID] = append(items, item), true
 		}
 	}
 	for _, d := range snap.Documents {
 		for _, identifier := range leaving(snap, d) {
 			if !there[identifier] {
-				items, there[identifier] = append(items, android.RemovalItem(identifier)), true
+				item := android.RemovalItem(identifier)
+				item.Attempt = d.Attempts
+				items, there[identifier] = append(items, item), true
 			}
 		}
 	}

@@ -164,7 +164,7 @@ func (w *work) removed(c *model.Command) {
 		w.audit("document.replaced", d.Document.ID, "ok", map[string]string{"former": c.Revision})
 		return
 	}
-	d.Status, d.UpdatedAt = model.DocumentRemoved, w.now
+	d.Status, d.Reason, d.Detail, d.UpdatedAt = model.DocumentRemoved, w.whyGone(), "", w.now
 	w.stale()
 	w.audit("document.removed", d.Document.ID, "ok", nil)
 }

@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/waxseal/waxseal/platforms"
 	"github.com/waxseal/waxseal/server/internal/model"
 	"github.com/waxseal/waxseal/server/internal/reconcile"
 )
@@ -62,5 +63,28 @@ func TestAListThatWasRefusedProvesNothing(t *testing.T) {
 	}
 	if w.s.Device.Removal == model.RemovalVerified || w.s.Device.State == model.DeviceLeft {
 		t.Errorf("device is %s/%s without a list", w.s.Device.State, w.s.Device.Removal)
+	}
+}
+
+// TestWhyItStaysIsSeen: a document that the device will not give up shows why until it does.
+func TestWhyItStaysIsSeen(t *testing.T) {
+	w := newWorld(t)
+	w.settle()
+	w.s.Device.State = model.DeviceRetiring
+	result := w.step(reconcile.Report{Outcome: reconcile.OutcomeIdle})
+	for range 50 {
+		if result.Action == nil {
+			break
+		}
+		answer := w.answer()
+		if result.Action.Kind == reconcile.ActionRemove && result.Action.Identifier == "io.waxseal.history" {
+			answer = reconcile.Report{Outcome: reconcile.OutcomeFailed, CommandUUID: result.Action.UUID, Error: "the profile is in use"}
+		}
+		result = w.step(answer)
+	}
+	w.session()
+	w.want("history", model.DocumentRemoving, platforms.ReasonDeviceRefused)
+	if d := w.doc("history"); d.Detail != "the profile is in use" {
+		t.Errorf("detail %q", d.Detail)
 	}
 }

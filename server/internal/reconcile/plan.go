@@ -128,6 +128,27 @@ func (w *work) want(doc platforms.Document) {
 	}
 }
 
+func (w *work) whyGone() platforms.Reason {
+	if w.leaving() {
+		return platforms.ReasonRetired
+	}
+	return platforms.ReasonUnassigned
+}
+
+// withdraw begins the removal of a document, once: why an earlier try did not end well stays in view.
+func (w *work) withdraw(d *model.DocumentState) {
+	reason := w.whyGone()
+	if d.Status != model.DocumentRemoving {
+		d.Attempts, d.RetryAt = 0, time.Time{} // those were of the install
+		d.Status, d.Reason, d.Detail = model.DocumentRemoving, reason, ""
+	}
+	if d.Reason == "" || d.Reason == platforms.ReasonUnassigned {
+		d.Reason = reason
+	}
+	keepLeftover(d, d.SentIdentifier, d.Identifier())
+	dropPayload(d)
+}
+
 // match marks what is on the device, or may be, and is not wanted any more.
 func (w *work) match() {
 	w.handOver()
@@ -142,15 +163,7 @@ func (w *work) match() {
 			w.forget(d) // another document has taken its place on the device
 		default:
 			w.order = append(w.order, id)
-			if d.Status != model.DocumentRemoving {
-				d.Attempts, d.RetryAt = 0, time.Time{} // those were of the install
-			}
-			d.Status, d.Reason, d.Detail = model.DocumentRemoving, platforms.ReasonUnassigned, ""
-			keepLeftover(d, d.SentIdentifier, d.Identifier())
-			if w.leaving() {
-				d.Reason = platforms.ReasonRetired
-			}
-			dropPayload(d)
+			w.withdraw(d)
 		}
 	}
 }

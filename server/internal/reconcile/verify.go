@@ -32,6 +32,7 @@ func (w *work) verify() {
 func (w *work) verifyRemoved(d *model.DocumentState) {
 	if _, there := w.inventory.Profiles[d.Identifier()]; there && !w.heldByOther(d) {
 		d.Status = model.DocumentRemoving
+		d.Attempts++ // the device said that it was gone
 		return
 	}
 	for _, sha := range d.InstalledCredentials {
