@@ -12,8 +12,6 @@ import (
 // bootstrapTokens are settings: the server hands them back to the Mac that they came from and does nothing with them.
 type bootstrapTokens struct{ db *store.DB }
 
-func bootstrapName(deviceID string) string { return "bootstrap." + deviceID }
-
 // SetBootstrapToken implements applemdm.Bootstrap. Where there is nothing to take back nothing is written: every iPhone that
 // enrols takes back a token that it never had.
 func (b bootstrapTokens) SetBootstrapToken(ctx context.Context, deviceID string, token []byte) error {
@@ -26,12 +24,12 @@ func (b bootstrapTokens) SetBootstrapToken(ctx context.Context, deviceID string,
 	if err != nil {
 		return err
 	}
-	return b.db.SetSetting(ctx, bootstrapName(deviceID), raw)
+	return b.db.SetSetting(ctx, store.BootstrapSetting(deviceID), raw)
 }
 
 // BootstrapToken implements applemdm.Bootstrap.
 func (b bootstrapTokens) BootstrapToken(ctx context.Context, deviceID string) ([]byte, error) {
-	raw, err := b.db.Setting(ctx, bootstrapName(deviceID))
+	raw, err := b.db.Setting(ctx, store.BootstrapSetting(deviceID))
 	if errors.Is(err, model.ErrNotFound) || (err == nil && len(raw) == 0) {
 		return nil, nil
 	}

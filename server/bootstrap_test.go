@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/waxseal/waxseal/server/internal/model"
+	"github.com/waxseal/waxseal/server/internal/store"
 	"github.com/waxseal/waxseal/server/internal/store/sqlite"
 )
 
@@ -26,7 +27,7 @@ func TestBootstrapTokens(t *testing.T) {
 			t.Errorf("%+v: %q, %v", tt, got, err)
 		}
 	}
-	if _, err := db.Setting(t.Context(), bootstrapName("iphone")); !errors.Is(err, model.ErrNotFound) {
+	if _, err := db.Setting(t.Context(), store.BootstrapSetting("iphone")); !errors.Is(err, model.ErrNotFound) {
 		t.Errorf("a device that never had a token leaves a setting behind: %v", err)
 	}
 }

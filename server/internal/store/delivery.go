@@ -169,6 +169,11 @@ func (t *tx) saveEnrolment(d delivery.Decision) error {
 		if err := put(t, devices(), devices().upsert([]string{"id"}, "last_seen", "created_at"), *d.Device); err != nil {
 			return err
 		}
+		if d.Device.State == model.DeviceLeft {
+			if err := t.dropBootstrap(d.Device.ID); err != nil {
+				return err
+			}
+		}
 	}
 	if d.Seen.IsZero() {
 		return nil

@@ -19,7 +19,17 @@ func (t *tx) leave(deviceID string, removal model.Removal, event profiles.Event,
 			return err
 		}
 	}
+	if err := t.dropBootstrap(deviceID); err != nil {
+		return err
+	}
 	return t.do(`UPDATE devices SET state = 'left', removal = $1, state_at = $2 WHERE id = $3 AND state <> 'left'`, removal, now, deviceID)
+}
+
+// BootstrapSetting names the setting that holds a Mac's bootstrap token, which goes when the Mac leaves.
+func BootstrapSetting(deviceID string) string { return "bootstrap." + deviceID }
+
+func (t *tx) dropBootstrap(deviceID string) error {
+	return t.do(`DELETE FROM settings WHERE name = $1`, BootstrapSetting(deviceID))
 }
 
 // endEnrolment takes away what an enrolment holds: keys, payloads, jobs, push token. Its documents stay for the record.

@@ -6,6 +6,7 @@ import (
 
 	"github.com/waxseal/waxseal/server/internal/delivery"
 	"github.com/waxseal/waxseal/server/internal/model"
+	"github.com/waxseal/waxseal/server/internal/store"
 )
 
 func channelClasses() []class {
@@ -15,6 +16,7 @@ func channelClasses() []class {
 		{"a user channel ends with the device's", userChannelEnds},
 		{"the device channel waits for the user's, and is told when it is empty", userChannelFirst},
 		{"a Mac that begins anew is asked what its user has", macBeginsAnew},
+		{"a Mac's bootstrap token goes when it leaves", bootstrapTokenGoes},
 		{"a device that obeyed takes its user channel along", obeyedWithUser},
 	}
 }
@@ -125,4 +127,27 @@ func macBeginsAnew(_ *testing.T, f *fixture) {
 	equal(f, "asked again", s.Enrolment.Dirty, true)
 	equal(f, "what it had", len(s.Inventory.Profiles), 0)
 	equal(f, "the channel", s.Enrolment.State, model.EnrolmentActive)
+}
+
+func bootstrapTokenGoes(_ *testing.T, f *fixture) {
+	u, c := f.user("carol@x.example"), f.connector("m1")
+	for udid, leave := range map[string]func(device model.Enrolment){
+		"UDID-1": func(device model.Enrolment) {
+			f.decide(device.ID, func(d *delivery.Decision, s delivery.Snapshot) {
+				dev := s.Device
+				dev.State = model.DeviceLeft
+				d.Device = &dev
+			})
+		},
+		"UDID-2": func(device model.Enrolment) {
+			f.ok(f.CheckOut(f.ctx, device.ID, model.RemovalReported, "unenroll", f.now, f.audit("device.checkout")))
+		},
+	} {
+		device := f.enrol(u, c, udid)
+		name := store.BootstrapSetting(device.DeviceID)
+		f.ok(f.SetSetting(f.ctx, name, []byte(`"c2VjcmV0"`)))
+		leave(device)
+		_, err := f.Setting(f.ctx, name)
+		f.is(err, model.ErrNotFound)
+	}
 }
