@@ -44,11 +44,20 @@ func (a *Android) State(ctx context.Context, enr model.Enrolment, known string) 
 	}
 	state = companion.State{Generation: generationOf(snap.Enrolment), ServerTime: a.Service.c.Clock().UTC(), Items: a.items(snap),
 		Policy: policyFor(snap), Pending: result.Pending}
-	return state, state.Generation != known, nil
+	ahead := isAhead(known, enr)
+	state.Policy.ReportInventory = state.Policy.ReportInventory || ahead
+	return state, ahead || state.Generation != known, nil
 }
 
 // generationOf: whatever changes an item is a saved decision, and each of those has a version of its own.
 func generationOf(enr model.Enrolment) string { return strconv.FormatInt(enr.Version, 10) }
+
+// isAhead: the app knows a generation that this database has not had yet, since it was put back to an older copy. The same
+// number may stand for something else then, and what the app has done meanwhile its inventory tells (android.md 8.8).
+func isAhead(known string, enr model.Enrolment) bool {
+	n, err := strconv.ParseInt(known, 10, 64)
+	return err == nil && n > enr.Version
+}
 
 // items are what is installed and wanted, what is to be installed now, and what is to go. What waits is not in it, and
 // the app leaves alone what is not in it. No item is in it twice: what one document has given up and another wants is

@@ -124,11 +124,16 @@ func (w *work) installed(c *model.Command) {
 		return // an older command's late answer; the inventory will tell
 	}
 	d.Status, d.Reason, d.Detail = model.DocumentInstalled, platforms.ReasonInstalled, ""
+	w.record(d)
+	w.audit("document.installed", d.Document.ID, "ok", map[string]string{"revision": d.InstalledRevision})
+}
+
+// record notes what was sent as what is there.
+func (w *work) record(d *model.DocumentState) {
 	d.InstalledRevision, d.InstalledProof, d.InstalledCredentials = d.SentRevision, d.SentProof, d.SentCredentials
 	replaced(d)
 	d.InstalledAt = w.now // the attempts count on until the inventory shows it
 	dropPayload(d)
-	w.audit("document.installed", d.Document.ID, "ok", map[string]string{"revision": d.InstalledRevision})
 }
 
 // replaced notes what the former revision is called, where the new one is called otherwise.

@@ -120,6 +120,7 @@ func Decide(in Input) Result {
 	w.plan()
 	w.match()
 	w.requestCertificates()
+	w.adopt()
 	w.judge()
 	w.retireCertificates()
 	actions := w.chooseAll()
