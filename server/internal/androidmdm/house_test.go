@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -25,6 +26,7 @@ import (
 	"github.com/waxseal/waxseal/internal/link"
 	"github.com/waxseal/waxseal/internal/testpki"
 	"github.com/waxseal/waxseal/platforms/android"
+	"github.com/waxseal/waxseal/platforms/android/companion"
 	"github.com/waxseal/waxseal/profiles"
 	"github.com/waxseal/waxseal/server/internal/androidmdm"
 	"github.com/waxseal/waxseal/server/internal/connectorapi"
@@ -46,14 +48,14 @@ type house struct {
 	svc       *identity.Service
 	router    *web.Router
 	http      *httptest.Server
-	calls     []string // method and path of each request
+	calls     []string          // method and path of each request
+	states    []companion.State // each that the app was told
 	lose      func(*http.Request) bool
 	deviceCA  *testpki.CA
 	mailCA    *testpki.CA
 	keys      map[string]android.Key
 	connector model.Connector
 	user      model.User
-	renders   int
 }
 
 func (h *house) Now() time.Time { return h.now }
@@ -118,7 +120,23 @@ func (h *house) serve(w http.ResponseWriter, r *http.Request) {
 		h.router.ServeHTTP(httptest.NewRecorder(), r)
 		panic(http.ErrAbortHandler)
 	}
-	h.router.ServeHTTP(w, r)
+	if r.URL.Path != companion.PathState {
+		h.router.ServeHTTP(w, r)
+		return
+	}
+	h.state(w, r)
+}
+
+// state keeps what the app is told.
+func (h *house) state(w http.ResponseWriter, r *http.Request) {
+	got := httptest.NewRecorder()
+	h.router.ServeHTTP(got, r)
+	if s, err := companion.DecodeState(got.Body.Bytes()); err == nil {
+		h.states = append(h.states, s)
+	}
+	maps.Copy(w.Header(), got.Header())
+	w.WriteHeader(got.Code)
+	_, _ = w.Write(got.Body.Bytes())
 }
 
 func (h *house) entry() model.AuditEntry {
@@ -215,7 +233,6 @@ func (h *house) render(j model.Job, done *connectorapi.Completion) error {
 	if err := json.Unmarshal(j.Payload, &order); err != nil {
 		return err
 	}
-	h.renders++
 	recipient, err := x509.ParseCertificate(order.Recipient)
 	if err != nil {
 		return err

@@ -181,7 +181,9 @@ func (h *house) collision(d *phone.Device) {
 	known := h.enrolment(d).Version
 	h.restore(backup)
 	h.ok(h.db.DeleteObject(h.Context(), profiles.KindAssignment, "all", h.now, h.entry()))
-	h.Logf("known %d, is %d", known, h.enrolment(d).Version)
+	if is := h.enrolment(d).Version; is >= known {
+		h.Fatalf("the copy has generation %d, the app knows %d", is, known)
+	}
 	h.sync(d)
 	if n := len(h.documents(d)); n > 0 {
 		h.Errorf("%d documents are left, of %d keys", n, len(d.Phone().Work.Keys))
@@ -228,13 +230,15 @@ func deleted(h *house) {
 	h.verified(d, 3)
 }
 
-// away uses the house's clock, which a journey cannot move.
+// away uses the house's clock, which a journey cannot move: the user is retired, or loses the profiles, and nobody hears.
 func away(h *house) {
-	d := h.device()
-	h.sync(d)
-	id := d.Facts().DeviceID
+	retired, bare := h.device(), h.device()
+	h.sync(retired)
+	h.sync(bare)
+	id := retired.Facts().DeviceID
 	h.imported(h.newest())
 	h.ok(h.db.SetDeviceState(h.Context(), id, model.DeviceRetiring, h.now, h.entry()))
+	h.ok(h.db.DeleteObject(h.Context(), profiles.KindAssignment, "all", h.now, h.entry()))
 	for range 200 {
 		h.now = h.now.Add(24 * time.Hour)
 		h.ok(h.db.Sweep(h.Context(), h.now, store.Retention{Silence: 30 * 24 * time.Hour, Commands: 30 * 24 * time.Hour, Jobs: 90 * 24 * time.Hour}))
@@ -242,12 +246,28 @@ func away(h *house) {
 	if got, err := h.db.DeviceByID(h.Context(), id); err != nil || got.Removal != model.RemovalUnconfirmed {
 		h.Errorf("while it is away: %s %s %v", got.State, got.Removal, err)
 	}
-	h.calls = nil
-	_, err := d.Poll(h.Context())
-	h.ok(err)
-	h.sync(d)
-	if h.count("/payload") > 0 {
-		h.Error("a key was handed out")
+	h.removals(retired)
+	h.left(retired, id, model.RemovalVerified)
+	h.removals(bare)
+	if n := len(bare.Phone().Work.Keys); n > 0 || !bare.Enrolled() || len(h.documents(bare)) > 0 {
+		h.Errorf("without profiles: %d keys, enrolled %t, documents %v", n, bare.Enrolled(), h.documents(bare))
 	}
-	h.left(d, id, model.RemovalVerified)
+}
+
+// removals syncs a phone, which must be told to remove something, and nothing else.
+func (h *house) removals(d *phone.Device) {
+	h.Helper()
+	h.states, h.calls = nil, nil
+	h.sync(d)
+	n := 0
+	for _, s := range h.states {
+		for _, i := range s.Items {
+			if n++; i.Op != companion.OpRemove {
+				h.Errorf("told to install %s", i.ID)
+			}
+		}
+	}
+	if n == 0 || h.count("/payload") > 0 {
+		h.Errorf("%d items to remove, %d keys handed out", n, h.count("/payload"))
+	}
 }
