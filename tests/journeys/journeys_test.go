@@ -24,7 +24,8 @@ import (
 const root = "../.."
 
 // onBoth are the scripts that run on PostgreSQL too: those that lean on the state most.
-var onBoth = []string{"whole-path", "leave", "restart", "connector-killed", "unassign", "windows-reenrol", "windows-renewal", "windows-restart"}
+var onBoth = []string{"whole-path", "leave", "restart", "connector-killed", "unassign", "windows-reenrol", "windows-renewal", "windows-restart",
+	"android-restart", "android-reenrol"}
 
 var (
 	database testpg.Server
