@@ -144,7 +144,7 @@ func TestBadUseOfAndroid(t *testing.T) {
 		{[]string{"run", "--state", dir}, "not enrolled"},
 		{[]string{"unenroll", "--state", dir}, "not enrolled"},
 		{[]string{"sync", "--chaos", "notnow", "--state", dir}, "chaos knows no"},
-		{[]string{"renew", "--state", dir}, "renew is for PCs"},
+		{[]string{"renew", "--state", dir}, "not enrolled"},
 		{[]string{"tree", "--state", dir}, "tree is for PCs"},
 		{[]string{"policies", "--state", dir}, "policies is for PCs"},
 		{[]string{"logon", "none", "--state", dir}, "logon is for PCs"},

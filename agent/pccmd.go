@@ -75,8 +75,17 @@ func (c *cli) policies() *cobra.Command {
 
 func (c *cli) renew() *cobra.Command {
 	return &cobra.Command{
-		Use: "renew --state DIR", Short: "PC: renew the MDM certificate now, before it is due", Args: cobra.NoArgs,
+		Use: "renew --state DIR", Short: "PC, Android: renew the certificate of the management now, before it is due", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if c.isAndroid() {
+				return c.withAndroid(android.Config{}, func(d *android.Device) error {
+					if err := d.Renew(cmd.Context()); err != nil {
+						return err
+					}
+					fmt.Fprintf(c.Err, "renewed: the wrap key's certificate is valid until %s\n", d.WrapKeyUntil().Format("2006-01-02"))
+					return nil
+				})
+			}
 			return c.onPC("renew", func(d *windows.Device) error {
 				if err := d.Renew(cmd.Context()); err != nil {
 					return err

@@ -134,11 +134,6 @@ func TestLeaving(t *testing.T) {
 			}
 			return err
 		}, companion.UnenrollPolicy, "the server ended the management"},
-		{"an unknown credential", func(t *testing.T, s *fakeServer, d *Device) error {
-			s.refuse = refusing(companion.PathState, companion.CodeCredentialInvalid)
-			_, err := d.Sync(t.Context(), 0)
-			return err
-		}, "", "does not know the device any more: asking for the state: the server answers 401"},
 		{"an ended enrolment", func(t *testing.T, s *fakeServer, d *Device) error {
 			s.refuse = refusing("/agent/v1/", companion.CodeEnded)
 			return d.Run(t.Context(), time.Second)
@@ -174,6 +169,36 @@ func TestLeaving(t *testing.T) {
 			}
 			mustSync(t, d)
 		})
+	}
+}
+
+// A server that does not know the credential says nothing about the enrolment: the keys stay, until the device is enrolled
+// anew.
+func TestUnknownCredential(t *testing.T) {
+	s := newServer(t)
+	d := s.device(t)
+	s.want(s.house()...)
+	mustSync(t, d)
+	before := len(d.Phone().Work.Keys)
+	s.refuse = refusing(companion.PathState, companion.CodeCredentialInvalid)
+	_, err := d.Sync(t.Context(), 0)
+	contains(t, err, "401", "credential_invalid")
+	if len(d.Phone().Work.Keys) != before || before == 0 || !d.Enrolled() {
+		t.Fatalf("%d keys of %d, enrolled: %v", len(d.Phone().Work.Keys), before, d.Enrolled())
+	}
+	s.refuse = nil
+	mustSync(t, d) // the server is itself again
+	contains(t, d.Enroll(t.Context(), d.cfg.Source), "enrolled already")
+	s.refuse = refusing(companion.PathState, companion.CodeCredentialInvalid)
+	_, err = d.Sync(t.Context(), 0)
+	contains(t, err, "401")
+	s.refuse = nil
+	if err := d.Enroll(t.Context(), d.cfg.Source); err != nil || len(d.Phone().Work.Keys) != 0 {
+		t.Fatal(err, d.Phone().Work.Keys)
+	}
+	mustSync(t, d)
+	if len(d.Phone().Work.Keys) != before {
+		t.Errorf("%d keys, want %d", len(d.Phone().Work.Keys), before)
 	}
 }
 

@@ -54,11 +54,12 @@ func codeOf(err error) string {
 	return ""
 }
 
-// over reports whether a refusal says that the server does not know the device any more.
-func over(err error) bool {
-	code := codeOf(err)
-	return code == companion.CodeCredentialInvalid || code == companion.CodeEnded
-}
+// over reports whether a refusal says that the enrolment has ended.
+func over(err error) bool { return codeOf(err) == companion.CodeEnded }
+
+// stranger reports whether the server does not know the credential. That is no word about the enrolment: a server that was
+// put back from a backup says so, too, and nobody shall lose keys by it.
+func stranger(err error) bool { return codeOf(err) == companion.CodeCredentialInvalid }
 
 // unreachable reports whether a server gave no answer, or is not able to.
 func unreachable(err error) bool {

@@ -3,6 +3,7 @@ package android
 import (
 	"context"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"errors"
@@ -36,8 +37,13 @@ func (d *Device) Enroll(ctx context.Context, source string) error {
 	if err := d.prepare(); err != nil {
 		return err
 	}
-	if d.Enrolled() {
+	if d.Enrolled() && d.state.App.Unknown == "" {
 		return fmt.Errorf("the device is enrolled already, with %s; unenroll it first", d.state.App.Enrolment.Server)
+	}
+	if d.Enrolled() { // what the former enrolment brought goes before the next one brings its own
+		if err := d.expelled(errors.New(d.state.App.Unknown)); err != nil {
+			return err
+		}
 	}
 	from, err := readLink(source)
 	if err != nil {
@@ -72,26 +78,43 @@ func (d *Device) prepare() error {
 func (d *Device) wrapRequest() ([]byte, error) {
 	a := &d.state.App
 	if a.WrapKey == nil {
-		key, err := d.cfg.NewKey(wrapKeyBits)
+		key, err := d.newWrapKey()
 		if err != nil {
-			return nil, fmt.Errorf("making the wrap key: %w", err)
+			return nil, err
 		}
-		if a.WrapKey, err = x509.MarshalPKCS8PrivateKey(key); err != nil {
-			return nil, fmt.Errorf("keeping the wrap key: %w", err)
-		}
+		a.WrapKey = key
 		if err := d.save(); err != nil {
 			return nil, err
 		}
 	}
-	key, err := a.wrapKey()
+	_, csr, err := d.requestFor(a.WrapKey)
+	return csr, err
+}
+
+// newWrapKey makes a key, as PKCS#8.
+func (d *Device) newWrapKey() ([]byte, error) {
+	key, err := d.cfg.NewKey(wrapKeyBits)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("making the wrap key: %w", err)
 	}
-	csr, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: pkix.Name{CommonName: a.InstallID}}, key)
+	der, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
-		return nil, fmt.Errorf("making the request for the wrap key: %w", err)
+		return nil, fmt.Errorf("keeping the wrap key: %w", err)
 	}
-	return csr, nil
+	return der, nil
+}
+
+// requestFor is the PKCS#10 request of a wrap key.
+func (d *Device) requestFor(pkcs8 []byte) (*rsa.PrivateKey, []byte, error) {
+	key, err := parseWrapKey(pkcs8)
+	if err != nil {
+		return nil, nil, err
+	}
+	csr, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: pkix.Name{CommonName: d.state.App.InstallID}}, key)
+	if err != nil {
+		return nil, nil, fmt.Errorf("making the request for the wrap key: %w", err)
+	}
+	return key, csr, nil
 }
 
 func (d *Device) enrolRequest(token string, csr []byte) companion.EnrollRequest {
@@ -143,7 +166,7 @@ func (d *Device) enrolled(from link, a *answer) error {
 	}
 	app := &d.state.App
 	app.Enrolment, app.Desired, app.Records, app.Events = e, nil, map[string]*record{}, nil
-	app.Seen, app.Untold, d.state.Gone = d.sees(), true, ""
+	app.Seen, app.Untold, app.Unknown, d.state.Gone = d.sees(), true, "", ""
 	return d.save()
 }
 

@@ -65,6 +65,21 @@ func (d *Device) expelled(why error) error {
 	return d.forget(gone)
 }
 
+// unknown keeps in mind that the server does not know the credential, until it does again. The device can be enrolled
+// anew; until then it keeps what it has.
+func (d *Device) unknown(why error) error {
+	app := &d.state.App
+	was := app.Unknown
+	app.Unknown = ""
+	if stranger(why) {
+		app.Unknown = "the server did not know the device's credential"
+	}
+	if app.Unknown == was {
+		return nil
+	}
+	return d.save()
+}
+
 // clear removes all that the app brought, in the reverse order of installation, unless the server wanted it to stay.
 func (d *Device) clear() error {
 	app := &d.state.App

@@ -149,7 +149,7 @@ func (r *round) inventoryDue() bool {
 // AL-3), and everything else.
 func (r *round) inventory() companion.Inventory {
 	app, p := &r.state.App, r.state.Phone
-	inv := companion.Inventory{Identities: []companion.Held{}, CAs: []string{}, Capabilities: r.capabilities(), Apps: []companion.App{},
+	inv := companion.Inventory{SDKInt: p.SDK, Release: r.state.Info.OSVersion, Identities: []companion.Held{}, CAs: []string{}, Capabilities: r.capabilities(), Apps: []companion.App{},
 		ScreenLock: p.DeviceSecure(), UserUnlocked: p.UserUnlocked()}
 	if app.Desired != nil {
 		inv.Generation = app.Desired.Generation

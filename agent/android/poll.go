@@ -61,13 +61,18 @@ func (d *Device) poll(ctx context.Context, wait time.Duration) (Report, error) {
 		r.report.Left = true
 		return r.report, d.expelled(errors.Join(err, r.fault))
 	}
-	return r.report, errors.Join(err, r.fault)
+	return r.report, errors.Join(err, r.fault, d.unknown(errors.Join(err, r.fault)))
 }
 
 // run is the round. A faulty exchange does not keep the app from what it can do without the server.
 func (r *round) run(ctx context.Context, wait time.Duration) error {
 	if err := r.notice(); err != nil {
 		return err
+	}
+	if r.renewalDue() {
+		if err := r.renew(ctx); err != nil {
+			r.note(err)
+		}
 	}
 	if err := r.tell(ctx); err != nil {
 		return err
@@ -106,7 +111,7 @@ func (r *round) tell(ctx context.Context) error {
 // fetch asks for the state. What the server wants is kept with its generation in one step, so that a crash loses neither.
 func (r *round) fetch(ctx context.Context, wait time.Duration) error {
 	app := &r.state.App
-	query := url.Values{"wait": {strconv.Itoa(int(wait / time.Second))}}
+	query := url.Values{"wait": {strconv.Itoa(int(wait / time.Second))}, companion.ParamWrapKey: {app.Enrolment.WrapKeyID}}
 	if app.Desired != nil && app.Desired.Generation != "" {
 		query.Set("generation", app.Desired.Generation)
 	}

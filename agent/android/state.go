@@ -33,14 +33,20 @@ type state struct {
 
 // app is what the companion app keeps in its own storage, which goes with the app.
 type app struct {
-	InstallID string             `json:"installID"`
-	WrapKey   []byte             `json:"wrapKey,omitempty"` // PKCS#8; on a real device in the Android Keystore
-	Enrolment *enrolment         `json:"enrolment,omitempty"`
-	Desired   *companion.State   `json:"desired,omitempty"` // what the server said last
-	Records   map[string]*record `json:"records,omitempty"` // by item id
-	Seq       int64              `json:"seq"`               // of the last report ever
-	Events    []companion.Event  `json:"events,omitempty"`  // not told yet
-	Seen      seen               `json:"seen"`
+	InstallID string `json:"installID"`
+	WrapKey   []byte `json:"wrapKey,omitempty"` // PKCS#8; on a real device in the Android Keystore
+	// NextWrapKey is one that a renewal is under way for.
+	NextWrapKey []byte     `json:"nextWrapKey,omitempty"`
+	Enrolment   *enrolment `json:"enrolment,omitempty"`
+	// RenewedAt is when a certificate of the wrap key came last, other than by an enrolment.
+	RenewedAt time.Time `json:"renewedAt,omitzero"`
+	// Unknown is why the server refused the credential, though nobody said that the enrolment is over.
+	Unknown string             `json:"unknown,omitempty"`
+	Desired *companion.State   `json:"desired,omitempty"` // what the server said last
+	Records map[string]*record `json:"records,omitempty"` // by item id
+	Seq     int64              `json:"seq"`               // of the last report ever
+	Events  []companion.Event  `json:"events,omitempty"`  // not told yet
+	Seen    seen               `json:"seen"`
 	// Inventoried is when the inventory was told last, Untold that it has changed since.
 	Inventoried time.Time `json:"inventoried,omitzero"`
 	Untold      bool      `json:"untold,omitempty"`
@@ -106,8 +112,10 @@ func (d *Device) load() error {
 func (d *Device) save() error { return d.folder.Save(d.state) }
 
 // wrapKey is the key that secrets are encrypted to.
-func (a *app) wrapKey() (*rsa.PrivateKey, error) {
-	parsed, err := x509.ParsePKCS8PrivateKey(a.WrapKey)
+func (a *app) wrapKey() (*rsa.PrivateKey, error) { return parseWrapKey(a.WrapKey) }
+
+func parseWrapKey(pkcs8 []byte) (*rsa.PrivateKey, error) {
+	parsed, err := x509.ParsePKCS8PrivateKey(pkcs8)
 	key, ok := parsed.(*rsa.PrivateKey)
 	if err != nil || !ok {
 		return nil, errors.New("the state holds no RSA wrap key")

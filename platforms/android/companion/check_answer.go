@@ -18,12 +18,21 @@ func (r EnrollResponse) Check() error {
 		isToken("device_id", r.DeviceID, 128),
 		isText("user_hint", r.UserHint),
 		isToken("credential", r.Credential, 1024),
-		isSHA256("wrap_key_id", r.WrapKeyID),
-		isBinary("wrap_certificate_b64", r.WrapCertificate, maxCertificate),
-		must(sumIs(r.WrapCertificate, r.WrapKeyID), "wrap_key_id", "the SHA-256 of wrap_certificate_b64"),
+		certified(r.WrapKeyID, r.WrapCertificate),
 		within("poll.interval_s", int64(r.Poll.IntervalSeconds), 1, 7*24*3600),
 		within("poll.jitter_pct", int64(r.Poll.JitterPercent), 0, 100),
 		isTime("server_time", r.ServerTime),
+	)
+}
+
+// Check says what is wrong with the answer, or nil.
+func (r RenewResponse) Check() error { return certified(r.WrapKeyID, r.WrapCertificate) }
+
+func certified(id string, certificate []byte) error {
+	return first(
+		isSHA256("wrap_key_id", id),
+		isBinary("wrap_certificate_b64", certificate, maxCertificate),
+		must(sumIs(certificate, id), "wrap_key_id", "the SHA-256 of wrap_certificate_b64"),
 	)
 }
 

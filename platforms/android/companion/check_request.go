@@ -18,10 +18,16 @@ func (r EnrollRequest) Check() error {
 		isPackage("agent.package", r.Agent.Package),
 		isToken("agent.version", r.Agent.Version, 64),
 		optionalSHA256("agent.signing_cert_sha256", r.Agent.SigningCertSHA256),
-		must(r.WrapKey.KeyType == WrapKeyRSA, "wrap_key.kty", WrapKeyRSA),
-		isBinary("wrap_key.csr_b64", r.WrapKey.CSR, maxCSR),
+		r.WrapKey.check(),
 		eachText("capabilities", r.Capabilities, isWord),
 	)
+}
+
+// Check says what is wrong with the request, or nil.
+func (r RenewRequest) Check() error { return r.WrapKey.check() }
+
+func (k WrapKey) check() error {
+	return first(must(k.KeyType == WrapKeyRSA, "wrap_key.kty", WrapKeyRSA), isBinary("wrap_key.csr_b64", k.CSR, maxCSR))
 }
 
 func (d Device) check() error {
@@ -85,7 +91,13 @@ func (i Inventory) Check() error {
 			return err
 		}
 	}
+	if i.SDKInt != 0 {
+		if err := within("sdk_int", int64(i.SDKInt), 21, 999); err != nil {
+			return err
+		}
+	}
 	return first(
+		isText("release", i.Release),
 		each("identities", i.Identities, func(h Held) string { return h.Alias }, checkHeld),
 		eachText("cas", i.CAs, isSHA256),
 		each("mail_configs", i.MailConfigs, func(c Configured) string { return c.Package }, checkConfigured),

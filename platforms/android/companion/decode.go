@@ -28,6 +28,16 @@ func DecodeEnrollRequest(b []byte) (EnrollRequest, error) {
 	return decode[EnrollRequest](b, MaxRequest, "enrolment request")
 }
 
+// DecodeRenewRequest reads and checks the body of POST PathRenew.
+func DecodeRenewRequest(b []byte) (RenewRequest, error) {
+	return decode[RenewRequest](b, MaxRequest, "renewal request")
+}
+
+// DecodeRenewResponse reads and checks the answer to a renewal.
+func DecodeRenewResponse(b []byte) (RenewResponse, error) {
+	return decode[RenewResponse](b, MaxAnswer, "answer to a renewal")
+}
+
 // DecodePayloadRequest reads and checks the body of POST PathPayload.
 func DecodePayloadRequest(b []byte) (PayloadRequest, error) {
 	return decode[PayloadRequest](b, MaxRequest, "payload request")

@@ -77,7 +77,7 @@ func manyFields() string {
 
 func TestRequestsAreRefused(t *testing.T) {
 	enroll, status, inv := enrollRequest(), statusReport(), inventory()
-	events := samples()[9].value
+	events := samples()[11].value
 	cases := []struct {
 		name   string
 		body   []byte

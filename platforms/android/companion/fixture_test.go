@@ -35,6 +35,8 @@ func samples() []sample {
 		{"EnrollRequest", enrollRequest(), reader(DecodeEnrollRequest)},
 		{"EnrollResponse", enrollResponse(), reader(DecodeEnrollResponse)},
 		{"State", state(), reader(DecodeState)},
+		{"RenewRequest", RenewRequest{WrapKey{KeyType: WrapKeyRSA, CSR: []byte("PKCS #10")}}, reader(DecodeRenewRequest)},
+		{"RenewResponse", RenewResponse{WrapKeyID: sum([]byte("wrap certificate")), WrapCertificate: []byte("wrap certificate")}, reader(DecodeRenewResponse)},
 		{"PayloadRequest", PayloadRequest{Revision: "r1", WrapKeyID: sum([]byte("wrap certificate")), Nonce: "n-1"}, reader(DecodePayloadRequest)},
 		{"PayloadResponse", PayloadResponse{Envelope: []byte("envelope"), Alg: EnvelopeCMS, ExpiresAt: now()}, reader(DecodePayloadResponse)},
 		{"Secret", secret(), reader(DecodeSecret)},
@@ -100,7 +102,7 @@ func statusReport() StatusReport {
 }
 
 func inventory() Inventory {
-	return Inventory{Generation: "g1", CAs: []string{sum(leafOf("root"))}, Capabilities: []Capability{CapabilityCertInstall},
+	return Inventory{SDKInt: 36, Release: "16", Generation: "g1", CAs: []string{sum(leafOf("root"))}, Capabilities: []Capability{CapabilityCertInstall},
 		Identities: []Held{{Alias: "smime-enc-0123456789ab", CertSHA256: sum(leafOf("leaf")), Present: true, Grants: []string{"a.b", "c.d"}},
 			{Alias: "smime-enc-ba9876543210"}},
 		MailConfigs: []Configured{{Package: "a.b", Revision: "r1"}}, Apps: []App{{Package: "a.b", Version: "4.2"}},

@@ -11,6 +11,7 @@ const Protocol = 1
 // Paths of the protocol; {item} is an item's id.
 const (
 	PathEnroll    = "/agent/v1/enroll"
+	PathRenew     = "/agent/v1/renew"
 	PathState     = "/agent/v1/state"
 	PathPayload   = "/agent/v1/items/{item}/payload"
 	PathStatus    = "/agent/v1/items/{item}/status"
@@ -18,6 +19,9 @@ const (
 	PathEvents    = "/agent/v1/events"
 	PathUnenroll  = "/agent/v1/unenroll"
 )
+
+// ParamWrapKey is the parameter of PathState that names the wrap key which the app uses.
+const ParamWrapKey = "wrap_key_id"
 
 // ManagementMode is what the companion app may do on the device.
 type ManagementMode string
@@ -89,6 +93,18 @@ type EnrollResponse struct {
 	WrapCertificate []byte    `json:"wrap_certificate_b64"`
 	Poll            Poll      `json:"poll"`
 	ServerTime      time.Time `json:"server_time"`
+}
+
+// RenewRequest asks for a certificate of a further wrap key, before that of the one in use ends. Repeating it with the same
+// key gives the same certificate.
+type RenewRequest struct {
+	WrapKey WrapKey `json:"wrap_key"`
+}
+
+// RenewResponse certifies the key. The server encrypts to it from the first poll on that names it (ParamWrapKey).
+type RenewResponse struct {
+	WrapKeyID       string `json:"wrap_key_id"` // SHA-256 of the certificate
+	WrapCertificate []byte `json:"wrap_certificate_b64"`
 }
 
 // Poll says how often to ask for the state when long polls do not work.
@@ -269,6 +285,8 @@ type ErrorCode string
 // Inventory is what is on the device (POST PathInventory).
 type Inventory struct {
 	Generation   string       `json:"generation"`
+	SDKInt       int          `json:"sdk_int,omitempty"` // may have changed since the enrolment
+	Release      string       `json:"release,omitempty"` // "15"
 	Identities   []Held       `json:"identities"`
 	CAs          []string     `json:"cas"` // SHA-256
 	MailConfigs  []Configured `json:"mail_configs,omitempty"`

@@ -1,6 +1,7 @@
 // Package androidmdm is what the companion app on an Android device speaks to (docs/protocols/android.md).
 //
 //	POST /agent/v1/enroll                  a token and a wrap key in, a credential out
+//	POST /agent/v1/renew                   a further wrap key in, its certificate out
 //	GET  /agent/v1/state                   what should be on the device; waits for a change
 //	POST /agent/v1/items/{item}/payload    an identity's key, in an envelope to the wrap key
 //	PUT  /agent/v1/items/{item}/status     what became of an item
@@ -113,6 +114,7 @@ func (e *Endpoint) Routes(r *web.Router) {
 		pattern, method string
 		serve           func(context.Context, call) (any, error)
 	}{
+		{companion.PathRenew, http.MethodPost, e.renew},
 		{companion.PathState, http.MethodGet, e.state},
 		{companion.PathPayload, http.MethodPost, e.payload},
 		{companion.PathStatus, http.MethodPut, e.status},

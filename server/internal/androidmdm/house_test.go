@@ -223,7 +223,7 @@ func (h *house) certify(j model.Job, done *connectorapi.Completion) error {
 	if err != nil {
 		return err
 	}
-	cert, _, err := model.NewCertificate(h.deviceCA.IssueCSR(h, csr, testpki.Options{CN: order.EnrolmentID}).Raw)
+	cert, _, err := model.NewCertificate(h.deviceCA.IssueCSR(h, csr, testpki.Options{CN: order.EnrolmentID, NotBefore: h.now.Add(-time.Hour), NotAfter: h.now.AddDate(10, 0, 0)}).Raw)
 	done.Identity = &connectorapi.IdentityEffect{EnrolmentID: order.EnrolmentID, Certificate: cert, Chain: [][]byte{h.deviceCA.Cert.Raw}}
 	return err
 }

@@ -27,6 +27,9 @@ func (e *Endpoint) state(ctx context.Context, c call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	if c.enr, err = e.uses(c); err != nil {
+		return nil, err
+	}
 	ctx, leave := e.polls.enter(ctx, c.enr.ID, wait)
 	defer leave()
 	ticks, stop := e.cfg.Ticks()

@@ -27,6 +27,12 @@ func (s *Service) Renew(ctx context.Context, enr model.Enrolment, csr *x509.Cert
 	return s.cfg.Store.Renew(ctx, c, job)
 }
 
+// InUse takes a renewed certificate over, because the device says that it uses it. One that is not the enrolment's next
+// changes nothing.
+func (s *Service) InUse(ctx context.Context, enr model.Enrolment, certSHA256 string) (model.Enrolment, error) {
+	return s.promote(ctx, enr, certSHA256)
+}
+
 func (s *Service) promote(ctx context.Context, enr model.Enrolment, certSHA256 string) (model.Enrolment, error) {
 	now := s.cfg.Clock()
 	audit := model.AuditEntry{At: now, Actor: "enrolment " + enr.ID, Action: "enrolment.renew", Object: enr.DeviceID, Outcome: "ok",
