@@ -45,11 +45,17 @@ func (p phone) sync(ctx context.Context, wait time.Duration) (report, error) {
 }
 
 func (p phone) facts() any {
-	return struct {
+	facts := struct {
 		device.Info
-		Enrolled bool            `json:"enrolled"`
-		Accounts []apple.Account `json:"accounts"`
-	}{p.Info(), p.Enrolled(), p.Accounts()}
+		Enrolled    bool               `json:"enrolled"`
+		Accounts    []apple.Account    `json:"accounts"`
+		Logon       string             `json:"logon,omitempty"` // of a Mac, as what follows
+		Preferences []apple.Preference `json:"preferences,omitempty"`
+	}{Info: p.Info(), Enrolled: p.Enrolled(), Accounts: p.Accounts(), Preferences: p.Preferences()}
+	if facts.Platform == device.PlatformMac {
+		facts.Logon = p.Folder().Logon()
+	}
+	return facts
 }
 
 func (p phone) desk() mail.Device { return p.Device }
@@ -96,6 +102,9 @@ func (r robot) desk() mail.Device { return r.App(r.app) }
 
 // isPC reports what the state folder holds.
 func (c *cli) isPC() bool { return device.Platform(c.state) == device.PlatformWindows }
+
+// isMac reports what the state folder holds.
+func (c *cli) isMac() bool { return device.Platform(c.state) == device.PlatformMac }
 
 // isAndroid reports what the state folder holds.
 func (c *cli) isAndroid() bool { return device.Platform(c.state) == device.PlatformAndroid }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -13,19 +14,19 @@ import (
 	"github.com/waxseal/waxseal/agent/windows"
 )
 
-// Commands that only a PC has.
+// Commands that a PC has and a phone has not.
 
 func (c *cli) logon() *cobra.Command {
 	return &cobra.Command{
-		Use: "logon user|others|none --state DIR", Short: "PC: let the user who enrolled it, somebody else or nobody be logged on",
+		Use: "logon user|others|none --state DIR", Short: "PC, Mac: let the user who enrolled it, somebody else or nobody be logged on",
 		Args: cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			f, err := device.ReadFolder(c.state)
 			if err != nil {
 				return err
 			}
-			if !c.isPC() {
-				return onlyPC("logon")
+			if !c.isPC() && !c.isMac() {
+				return errors.New("logon is for PCs and Macs, and this device is neither")
 			}
 			return f.SetLogon(args[0])
 		},

@@ -74,9 +74,12 @@ type Device struct {
 	client *http.Client
 	idOf   string
 	chaos  []string // beside those of the chaos file
-	// user is the user channel of a Mac, owner the device that a user channel belongs to.
-	user, owner *Device
-	notNow      map[string]bool
+	// users are the user channels of a Mac, owner the device that a user channel belongs to. turnedAway: the server does
+	// not manage who is logged on now.
+	users      []*Device
+	owner      *Device
+	turnedAway bool
+	notNow     map[string]bool
 }
 
 // identity is the certificate and key by which the device speaks to its server.
@@ -208,25 +211,27 @@ func (d *Device) Enrolled() bool { return d.state.MDM != nil && d.state.MDM.Acti
 // Folder is the state folder.
 func (d *Device) Folder() *device.Folder { return d.folder }
 
-// Keychain is the device's keychain, of a Mac the System and the login keychain together; it must not be changed.
+// Keychain is the device's keychain, of a Mac the System and the login keychains together; it must not be changed.
 func (d *Device) Keychain() *keychain.Keychain {
-	if d.user == nil {
+	if len(d.users) == 0 {
 		return d.keys
 	}
-	both := d.user.keys.Clone()
-	for _, item := range d.keys.Items() {
-		for _, holder := range item.Holders {
-			_ = both.Add(item, holder) // one certificate has one key, whatever keychain it is in
+	all := d.users[0].keys.Clone()
+	for _, other := range append(slices.Clone(d.users[1:]), d) {
+		for _, item := range other.keys.Items() {
+			for _, holder := range item.Holders {
+				_ = all.Add(item, holder) // one certificate has one key, whatever keychain it is in
+			}
 		}
 	}
-	return both
+	return all
 }
 
 // Accounts are the mail accounts that profiles set up.
 func (d *Device) Accounts() []Account {
 	out := slices.Clone(d.state.Accounts)
-	if d.user != nil {
-		out = append(out, d.user.state.Accounts...)
+	for _, u := range d.users {
+		out = append(out, u.state.Accounts...)
 	}
 	return out
 }
@@ -320,11 +325,11 @@ func (d *Device) Profiles() []Profile {
 	return out
 }
 
-// installed are the profiles of both channels.
+// installed are the profiles of all channels.
 func (d *Device) installed() []installed {
 	out := slices.Clone(d.state.Installed)
-	if d.user != nil {
-		out = append(out, d.user.state.Installed...)
+	for _, u := range d.users {
+		out = append(out, u.state.Installed...)
 	}
 	return out
 }
@@ -336,8 +341,10 @@ func (d *Device) InstallFile(ctx context.Context, data []byte) error {
 
 // RemoveFile removes a profile by hand.
 func (d *Device) RemoveFile(identifier string) error {
-	if d.user != nil && d.user.state.profile(identifier) != nil {
-		return d.user.removeProfile(identifier)
+	for _, u := range d.users {
+		if u.state.profile(identifier) != nil {
+			return u.removeProfile(identifier)
+		}
 	}
 	if d.state.profile(identifier) == nil {
 		return fmt.Errorf("no profile %q is installed", identifier)

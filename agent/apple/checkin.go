@@ -126,8 +126,13 @@ func (d *Device) uuid() (string, error) {
 	if err != nil {
 		return "", err
 	}
+	return formatUUID(raw), nil
+}
+
+// formatUUID makes a UUID of 16 bytes.
+func formatUUID(raw []byte) string {
 	raw[6], raw[8] = raw[6]&0x0f|0x40, raw[8]&0x3f|0x80
-	return strings.ToUpper(fmt.Sprintf("%x-%x-%x-%x-%x", raw[:4], raw[4:6], raw[6:8], raw[8:10], raw[10:])), nil
+	return strings.ToUpper(fmt.Sprintf("%x-%x-%x-%x-%x", raw[:4], raw[4:6], raw[6:8], raw[8:10], raw[10:]))
 }
 
 func (s *session) authenticate(ctx context.Context) error {

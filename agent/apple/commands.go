@@ -277,7 +277,7 @@ func (d *Device) erase() error {
 	if err := d.commit(next, keys); err != nil {
 		return err
 	}
-	if err := d.forgetUser(); err != nil {
+	if err := d.forgetUsers(); err != nil {
 		return err
 	}
 	return d.folder.Wipe()

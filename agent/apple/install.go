@@ -217,5 +217,5 @@ func (d *Device) forgetManagement(why string) error {
 	if err := d.commit(next, keys); err != nil {
 		return err
 	}
-	return d.forgetUser()
+	return d.forgetUsers()
 }

@@ -18,6 +18,9 @@ import (
 // pokeRetry is the pause after the push service could not be reached.
 const pokeRetry = 5 * time.Second
 
+// logonLook is how often a Mac that runs looks who is logged on.
+const logonLook = time.Second
+
 // Run keeps the device going until the context ends or the device leaves: it polls when a push arrives, and at an
 // interval if there is one (real devices never poll). Faults of the server are logged and tried again.
 func (d *Device) Run(ctx context.Context, interval time.Duration) error {
@@ -31,8 +34,10 @@ func (d *Device) Run(ctx context.Context, interval time.Duration) error {
 	defer cancel()
 	wake := make(chan struct{}, 1)
 	d.alarms(ctx, interval, wake)
+	heard := map[string]bool{} // push tokens that are listened for
 	for {
 		r, err := d.Poll(ctx)
+		d.listen(ctx, heard, wake)
 		switch {
 		case r.Left, errors.Is(err, ErrNotEnrolled):
 			d.cfg.Log.Info("the device has left", "reason", d.state.Gone)
@@ -54,7 +59,7 @@ func (d *Device) Run(ctx context.Context, interval time.Duration) error {
 	}
 }
 
-// alarms starts what wakes the device. Device fields are read here, not in the goroutines.
+// alarms starts what wakes the device beside pushes. Device fields are read here, not in the goroutines.
 func (d *Device) alarms(ctx context.Context, interval time.Duration, wake chan<- struct{}) {
 	if interval > 0 {
 		go func() {
@@ -63,9 +68,35 @@ func (d *Device) alarms(ctx context.Context, interval time.Duration, wake chan<-
 			}
 		}()
 	}
+	if !d.isMac() {
+		return
+	}
+	folder, clock, was := d.folder, d.cfg.Clock, d.folder.Logon()
+	go func() { // a user who logs on asks the server
+		for clock.Sleep(ctx, logonLook) == nil {
+			now := folder.Logon()
+			if now != was {
+				ring(wake)
+			}
+			was = now
+		}
+	}()
+}
+
+// listen waits for the pushes of every channel that there is by now.
+func (d *Device) listen(ctx context.Context, heard map[string]bool, wake chan<- struct{}) {
 	if d.state.APNs == "" {
 		return
 	}
+	for _, channel := range append([]*Device{d}, d.users...) {
+		if token := channel.state.PushToken; token != "" && !heard[token] {
+			heard[token] = true
+			channel.awaitPokes(ctx, wake)
+		}
+	}
+}
+
+func (d *Device) awaitPokes(ctx context.Context, wake chan<- struct{}) {
 	client, target, err := d.pokeClient()
 	if err != nil {
 		d.cfg.Log.Warn("no pushes", "reason", err)
@@ -119,12 +150,12 @@ func (d *Device) WaitForPoke(ctx context.Context) error {
 // here they are given, or not needed on the loopback interface: a poke says nothing, it only makes the device ask its
 // own server, which is authenticated.
 func (d *Device) pokeClient() (*http.Client, string, error) {
-	u, err := url.Parse(d.state.APNs)
+	u, err := url.Parse(d.root().state.APNs)
 	if err != nil || u.Scheme != "https" || u.Host == "" {
 		return nil, "", errors.New("the address of the push service must be an https URL")
 	}
 	config := &tls.Config{MinVersion: tls.VersionTLS12, Time: d.now}
-	pem, err := d.folder.APNsCA()
+	pem, err := d.root().folder.APNsCA()
 	if err != nil {
 		return nil, "", err
 	}

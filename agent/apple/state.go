@@ -98,7 +98,7 @@ func (d *Device) load() error {
 	}
 	keys.Retain(d.state.knows)
 	d.keys = keys
-	return d.loadUser()
+	return d.loadUsers()
 }
 
 // knows reports whether a payload belongs to an installed profile.

@@ -248,7 +248,7 @@ func (d *Device) Sync(ctx context.Context, wait time.Duration) (Report, error) {
 			return total, total.err()
 		case errors.Is(err, ErrNotEnrolled), ctx.Err() != nil:
 			return total, errors.Join(err, ctx.Err())
-		case r.Commands > 0 || r.Pending > 0 || err != nil || len(d.state.Outbox) > 0 || d.user != nil && len(d.user.state.Outbox) > 0:
+		case r.Commands > 0 || r.Pending > 0 || err != nil || d.unsent():
 			quiet = now
 		case now.Sub(quiet) >= quietTime:
 			return total, total.err()
@@ -260,6 +260,12 @@ func (d *Device) Sync(ctx context.Context, wait time.Duration) (Report, error) {
 			return total, err
 		}
 	}
+}
+
+// unsent tells whether a result waits, of those who can be heard now.
+func (d *Device) unsent() bool {
+	u := d.userOf(d.folder.Logon())
+	return len(d.state.Outbox) > 0 || u != nil && len(u.state.Outbox) > 0
 }
 
 // err is what went wrong, in words.

@@ -2,9 +2,11 @@ package apple
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"slices"
 	"strings"
@@ -16,10 +18,9 @@ import (
 
 // The user channel of a Mac is a device of its own inside the device: it has its profiles, its results that wait, its
 // push values, and the login keychain where the device has the System keychain. It speaks by the device's identity, names
-// its user in every message, and its state is in the folder user of the state folder (apple.md sections 2 and 3).
-
-// userFolder is the folder of the user channel.
-const userFolder = "user"
+// its user in every message, and its state is in a folder of the state folder (apple.md sections 2 and 3). That is called
+// as the switch logon calls the user: `user`, who enrolled the Mac and has an account on it, and `others`, somebody of the
+// company's directory, for whom the Mac asks first whether the server manages them.
 
 // capabilityUsers in ServerCapabilities announces that the server speaks on user channels.
 const capabilityUsers = "com.apple.mdm.per-user-connections"
@@ -29,29 +30,52 @@ type macUser struct {
 	ID        string `json:"id"`
 	ShortName string `json:"shortName"`
 	LongName  string `json:"longName"`
+	Directory bool   `json:"directory,omitempty"` // and not of this Mac
 }
 
-func (d *Device) isMac() bool { return d.state.Platform == "macos" }
+func (d *Device) isMac() bool { return d.state.Platform == device.PlatformMac }
 
-// loadUser reads the user channel, if there is one.
-func (d *Device) loadUser() error {
-	d.user = nil
-	if !d.isMac() || d.owner != nil {
+// loadUsers reads the user channels that there are. With the enrolment all of them are gone, even if their folders are not.
+func (d *Device) loadUsers() error {
+	d.users = nil
+	if !d.isMac() || d.owner != nil || d.state.MDM == nil {
 		return nil
 	}
-	u := d.newUser()
-	if _, err := os.Stat(u.folder.Path("device.json")); err != nil {
-		return nil //nolint:nilerr // there is none
+	for _, who := range []string{device.LogonUser, device.LogonOthers} {
+		u := d.newUser(who)
+		if _, err := os.Stat(u.folder.Path("device.json")); err != nil {
+			continue // there is none
+		}
+		if err := u.load(); err != nil {
+			return fmt.Errorf("reading the user channel: %w", err)
+		}
+		d.users = append(d.users, u)
 	}
-	if err := u.load(); err != nil {
-		return fmt.Errorf("reading the user channel: %w", err)
-	}
-	d.user = u
 	return nil
 }
 
-func (d *Device) newUser() *Device {
-	return &Device{cfg: d.cfg, folder: &device.Folder{Dir: d.folder.Path(userFolder)}, owner: d, roots: d.roots, notNow: map[string]bool{}}
+func (d *Device) newUser(who string) *Device {
+	return &Device{cfg: d.cfg, folder: &device.Folder{Dir: d.folder.Path(who)}, owner: d, roots: d.roots, notNow: map[string]bool{}}
+}
+
+// userOf is the user channel of who is logged on, nil if there is none.
+func (d *Device) userOf(who string) *Device {
+	for _, u := range d.users {
+		if u.folder.Dir == d.folder.Path(who) {
+			return u
+		}
+	}
+	return nil
+}
+
+// macUserOf says who somebody is. The ids stay the same for the life of the Mac, as those of accounts do.
+func (d *Device) macUserOf(who string) *macUser {
+	sum := sha256.Sum256([]byte(d.state.UDID + " " + who))
+	out := &macUser{ID: formatUUID(sum[:16]), ShortName: "owner", LongName: "Owner of " + d.state.DeviceName}
+	if who == device.LogonOthers {
+		out.ShortName, out.LongName, out.Directory = "guest", "Guest at "+d.state.DeviceName, true
+	}
+	return out
 }
 
 // hasUsers tells whether the server wants user channels, and nothing in the enrolment profile forbids them: PayloadScope
@@ -64,39 +88,81 @@ func (d *Device) hasUsers() bool {
 	return entry != nil && d.state.MDM.Users && proplist.String(entry.top, "PayloadScope") != "System"
 }
 
-// openUser lets the user who logged on speak to the server for the first time.
-func (d *Device) openUser(ctx context.Context) error {
-	id, err := d.uuid()
+// openUser lets somebody who logged on speak to the server for the first time; errNotManaged: the server does not want that.
+func (d *Device) openUser(ctx context.Context, who string) (*Device, error) {
+	u, err := d.makeUser(who)
 	if err != nil {
-		return err
-	}
-	token, err := d.random(32)
-	if err != nil {
-		return err
-	}
-	magic, err := d.uuid()
-	if err != nil {
-		return err
-	}
-	mdm := *d.state.MDM
-	u := d.newUser()
-	if err := os.MkdirAll(u.folder.Dir, 0o700); err != nil {
-		return fmt.Errorf("making the user channel: %w", err)
-	}
-	u.state = state{Info: d.state.Info, APNs: d.state.APNs, MDM: &mdm, PushToken: hex.EncodeToString(token), PushMagic: magic,
-		User: &macUser{ID: id, ShortName: "owner", LongName: "Owner of " + d.state.DeviceName}}
-	if u.keys, err = keychain.Open(u.folder.Path("keychain")); err != nil {
-		return err
+		return nil, err
 	}
 	s, err := u.session()
 	if err != nil {
-		return err
+		return nil, err
+	}
+	if u.state.User.Directory {
+		if err := s.userAuthenticate(ctx); err != nil {
+			return nil, err
+		}
 	}
 	if err := s.tokenUpdate(ctx, u.state); err != nil {
-		return err
+		return nil, err
 	}
-	d.user = u
-	return u.save()
+	if err := u.save(); err != nil {
+		return nil, err
+	}
+	d.users = append(d.users, u)
+	return u, nil
+}
+
+// makeUser gives somebody an empty login keychain and push values. Nothing counts before it is saved.
+func (d *Device) makeUser(who string) (*Device, error) {
+	token, err := d.random(32)
+	if err != nil {
+		return nil, err
+	}
+	magic, err := d.uuid()
+	if err != nil {
+		return nil, err
+	}
+	u, mdm := d.newUser(who), *d.state.MDM
+	if err := os.RemoveAll(u.folder.Dir); err != nil {
+		return nil, fmt.Errorf("making the user channel: %w", err)
+	}
+	if err := os.MkdirAll(u.folder.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("making the user channel: %w", err)
+	}
+	u.state = state{Info: d.state.Info, MDM: &mdm, PushToken: hex.EncodeToString(token), PushMagic: magic, User: d.macUserOf(who)}
+	u.keys, err = keychain.Open(u.folder.Path("keychain"))
+	return u, err
+}
+
+// errNotManaged says that the server answered 410 to UserAuthenticate.
+var errNotManaged = errors.New("the server does not manage this user of the Mac")
+
+// userAuthenticate asks whether the server manages a user of a directory. A challenge that is not empty would need the
+// user's password, which a simulated user does not have (apple.md section 2; Apple: UserAuthenticate).
+func (s *session) userAuthenticate(ctx context.Context) error {
+	body, err := proplist.Encode(s.device.named(dict{"MessageType": "UserAuthenticate"}))
+	if err != nil {
+		return fmt.Errorf("making UserAuthenticate: %w", err)
+	}
+	got, err := s.put(ctx, s.mdm.CheckInURL, typeCheckin, body)
+	var refused *refusedError
+	switch {
+	case errors.As(err, &refused) && refused.status == http.StatusGone:
+		return errNotManaged
+	case err != nil:
+		return fail(domainMDM, 12020, "UserAuthenticate was not accepted: %v", err)
+	case len(got.body) == 0:
+		return nil
+	}
+	top, err := proplist.DecodeDict(got.body, maxAnswer)
+	if err != nil {
+		return fmt.Errorf("reading the answer to UserAuthenticate: %w", err)
+	}
+	if proplist.String(top, "DigestChallenge") != "" {
+		return errors.New("the server wants the password of the user (DigestChallenge), and a simulated user has none")
+	}
+	return nil
 }
 
 // named adds to a message who it is from.
@@ -124,37 +190,50 @@ func (d *Device) locked() bool {
 	return d.root().folder.Locked()
 }
 
-// pollUser is the connection of the user channel; nobody logged on means none.
+// pollUser is the connection of the user channel; nobody logged on means none. Who was turned away asks again when they
+// log on again.
 func (d *Device) pollUser(ctx context.Context, r *Report) error {
-	if !d.hasUsers() || d.folder.Logon() != device.LogonUser {
+	who := d.folder.Logon()
+	d.turnedAway = d.turnedAway && who == device.LogonOthers
+	if !d.hasUsers() || who == device.LogonNone || d.turnedAway {
 		return nil
 	}
-	if d.user == nil {
-		if err := d.openUser(ctx); err != nil {
-			return fmt.Errorf("opening the user channel: %w", err)
-		}
+	u, err := d.userOf(who), error(nil)
+	if u == nil {
+		u, err = d.openUser(ctx, who)
 	}
-	mine, err := d.user.pollChannel(ctx)
+	if errors.Is(err, errNotManaged) {
+		d.turnedAway = true
+		d.cfg.Log.Info("no user channel", "reason", err)
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("opening the user channel: %w", err)
+	}
+	mine, err := u.pollChannel(ctx)
 	r.Commands += mine.Commands
 	r.Pending += mine.Pending
 	r.Failures = append(r.Failures, mine.Failures...)
 	r.NotNow = append(r.NotNow, mine.NotNow...)
+	r.Left = r.Left || mine.Left
 	return err
 }
 
-// forgetUser takes the user channel away, with all that came by it.
-func (d *Device) forgetUser() error {
+// forgetUsers takes the user channels away, with all that came by them.
+func (d *Device) forgetUsers() error {
 	if d.owner != nil || !d.isMac() {
 		return nil
 	}
-	d.user = nil
-	if err := os.RemoveAll(d.folder.Path(userFolder)); err != nil {
-		return fmt.Errorf("removing the user channel: %w", err)
+	d.users = nil
+	for _, who := range []string{device.LogonUser, device.LogonOthers} {
+		if err := os.RemoveAll(d.folder.Path(who)); err != nil {
+			return fmt.Errorf("removing the user channel: %w", err)
+		}
 	}
 	return nil
 }
 
-// Preferences are the certificates that a Mac prefers for addresses, by kind of preference.
+// Preference is a certificate that a Mac prefers for an address.
 type Preference struct {
 	Kind    string `json:"kind"` // PayloadType
 	Name    string `json:"name"` // the address
@@ -165,20 +244,25 @@ type Preference struct {
 // Preferences lists what identitypreference and certificatepreference payloads set.
 func (d *Device) Preferences() []Preference {
 	out := []Preference{}
-	if d.user == nil {
-		return out
-	}
-	for _, entry := range d.user.state.Installed {
-		for _, p := range payloadsOf(entry.top) {
-			if !isPreference(p.kind()) {
-				continue
-			}
-			pref := Preference{Kind: p.kind(), Name: proplist.String(p.dict, "Name"), Profile: entry.Identifier}
-			if item, there := d.user.keys.Payload(entry.Identifier, proplist.String(p.dict, "PayloadCertificateUUID")); there {
-				pref.SHA256 = item.ID()
-			}
-			out = append(out, pref)
+	for _, u := range d.users {
+		for _, entry := range u.state.Installed {
+			out = append(out, u.preferencesOf(entry)...)
 		}
+	}
+	return out
+}
+
+func (d *Device) preferencesOf(entry installed) []Preference {
+	var out []Preference
+	for _, p := range payloadsOf(entry.top) {
+		if !isPreference(p.kind()) {
+			continue
+		}
+		pref := Preference{Kind: p.kind(), Name: proplist.String(p.dict, "Name"), Profile: entry.Identifier}
+		if item, there := d.keys.Payload(entry.Identifier, proplist.String(p.dict, "PayloadCertificateUUID")); there {
+			pref.SHA256 = item.ID()
+		}
+		out = append(out, pref)
 	}
 	return out
 }
@@ -259,10 +343,11 @@ func capabilities(p payload, name string) bool {
 // errNoUser says that a Mac has no user channel.
 var errNoUser = errors.New("the Mac has no user channel")
 
-// UserChannel gives the identifiers of the user channel, for tests of servers.
+// UserChannel gives the identifiers of the user channel of who enrolled, for tests of servers.
 func (d *Device) UserChannel() (udid, userID string, err error) {
-	if d.user == nil {
+	u := d.userOf(device.LogonUser)
+	if u == nil {
 		return "", "", errNoUser
 	}
-	return d.state.UDID, d.user.state.User.ID, nil
+	return d.state.UDID, u.state.User.ID, nil
 }

@@ -64,6 +64,9 @@ type Info struct {
 	BuildVersion string `json:"buildVersion"`
 }
 
+// PlatformMac is Info.Platform of a Mac.
+const PlatformMac = "macos"
+
 // Default versions of a new device.
 const (
 	DefaultModel     = "iPhone15,2"
@@ -82,7 +85,7 @@ func NewInfo(random io.Reader, platform, model, osVersion string) (Info, error) 
 	}
 	if model == "" {
 		model = DefaultModel
-		if platform == "macos" {
+		if platform == PlatformMac {
 			model = "Mac14,2"
 		}
 	}
