@@ -159,8 +159,34 @@ func (s *Service) warnings(ctx context.Context, d model.Device, enrolments []mod
 		out = append(out, api.Warning{Reason: platforms.ReasonMustReenroll,
 			Detail: "the device enrolled before the push certificate of now was set, and its topic can never change: enrol it again with a new link"})
 	}
+	out = append(out, userWarning(d, enrolments)...)
 	down, err := s.connectorWarning(ctx)
 	return append(out, down...), err
+}
+
+// userWarning says of a Mac that something waits for its user, who has a channel of their own: what should come does until
+// they spoke for the first time, and what should go at a retire does until they speak again.
+func userWarning(d model.Device, enrolments []model.Enrolment) []api.Warning {
+	channel := func(name string) *model.Enrolment {
+		for i, e := range enrolments {
+			if e.Platform == profiles.MacOS && e.Channel == name && e.State == model.EnrolmentActive {
+				return &enrolments[i]
+			}
+		}
+		return nil
+	}
+	user := channel(model.ChannelUser)
+	switch {
+	case channel(model.ChannelDevice) == nil:
+		return nil
+	case user == nil && d.State == model.DeviceEnrolled:
+		return []api.Warning{{Reason: platforms.ReasonUserNotLoggedOn,
+			Detail: "the user has not been logged on to the Mac since it was enrolled: keys, mail account and all else of the user come at the logon"}}
+	case user != nil && d.State == model.DeviceRetiring && user.LastSeen.Before(d.StateAt):
+		return []api.Warning{{Reason: platforms.ReasonUserNotLoggedOn,
+			Detail: "what the user has on the Mac is removed at the next logon; after a week without one the enrolment is removed all the same"}}
+	}
+	return nil
 }
 
 func (s *Service) connectorWarning(ctx context.Context) ([]api.Warning, error) {
