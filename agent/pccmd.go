@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/waxseal/waxseal/agent/android"
+	"github.com/waxseal/waxseal/agent/apple"
 	"github.com/waxseal/waxseal/agent/device"
 	"github.com/waxseal/waxseal/agent/windows"
 )
@@ -100,10 +101,13 @@ func (c *cli) renew() *cobra.Command {
 
 func (c *cli) keychainDelete() *cobra.Command {
 	return &cobra.Command{
-		Use: "delete ID --state DIR", Short: "PC, Android: delete a certificate with its key, as its user can", Args: cobra.ExactArgs(1),
+		Use: "delete ID --state DIR", Short: "PC, Mac, Android: delete a certificate with its key, as its user can", Args: cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			if c.isAndroid() {
 				return c.withAndroid(android.Config{}, func(d *android.Device) error { return d.DeleteKey(args[0]) })
+			}
+			if c.isMac() {
+				return c.withPhone(apple.Config{}, func(d *apple.Device) error { return d.DeleteCertificate(args[0]) })
 			}
 			return c.onPC("keychain delete", func(d *windows.Device) error { return d.DeleteCertificate(args[0]) })
 		},

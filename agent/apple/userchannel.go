@@ -233,6 +233,27 @@ func (d *Device) forgetUsers() error {
 	return nil
 }
 
+// DeleteCertificate is the user who deletes a certificate, with its key, in Keychain Access: of the login keychain, since
+// the System keychain is an administrator's. It is named by the beginning of its SHA-256.
+func (d *Device) DeleteCertificate(id string) error {
+	u := d.userOf(d.folder.Logon())
+	if u == nil {
+		return errors.New("nobody is logged on who has a login keychain")
+	}
+	var found []string
+	for _, item := range u.keys.Items() {
+		if strings.HasPrefix(item.ID(), strings.ToLower(id)) {
+			found = append(found, item.ID())
+		}
+	}
+	if id == "" || len(found) != 1 {
+		return fmt.Errorf("%d certificates in the login keychain have a SHA-256 that begins with %q; name one that keychain list shows", len(found), id)
+	}
+	keys := u.keys.Clone()
+	keys.Delete(found[0])
+	return u.commit(u.state, keys)
+}
+
 // Preference is a certificate that a Mac prefers for an address.
 type Preference struct {
 	Kind    string `json:"kind"` // PayloadType

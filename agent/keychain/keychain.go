@@ -130,6 +130,11 @@ func (k *Keychain) Retain(known func(Holder) bool) {
 	k.items = slices.DeleteFunc(k.items, func(i Item) bool { return len(i.Holders) == 0 })
 }
 
+// Delete takes an item away, whatever profiles hold it, as a person can in Keychain Access.
+func (k *Keychain) Delete(id string) {
+	k.items = slices.DeleteFunc(k.items, func(i Item) bool { return i.ID() == id })
+}
+
 // Clear empties the keychain.
 func (k *Keychain) Clear() { k.items = nil }
 
