@@ -30,6 +30,8 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 	"enrol":     enrol,
 	"enrolpc":   enrolPC,
 	"enrolapp":  enrolApp,
+	"enrolmac":  enrolMac,
+	"prefers":   prefers,
 	"bearer":    bearer,
 	"occupy":    occupy,
 	"pick":      pick,
