@@ -38,29 +38,10 @@ func checkedCSR(in Intent) ([]byte, error) {
 	if !sameName(csr.RawSubject, in.Subject) {
 		return nil, Refuse("the device's certificate request asks for the subject %q, and this CA would take it from there", csr.Subject)
 	}
-	for _, name := range requestNames(csr) {
-		if !slices.Contains(in.SANs, name) {
-			return nil, Refuse("the device's certificate request asks for the %s name %q, which its profile does not give it", name.Type, name.Value)
-		}
+	if err := checkRequested(in, csr); err != nil {
+		return nil, err
 	}
 	return in.CSR, nil
-}
-
-func requestNames(csr *x509.CertificateRequest) []profiles.SubjectAlternativeName {
-	var out []profiles.SubjectAlternativeName
-	for _, v := range csr.EmailAddresses {
-		out = append(out, profiles.SubjectAlternativeName{Type: profiles.SANEmail, Value: v})
-	}
-	for _, v := range csr.DNSNames {
-		out = append(out, profiles.SubjectAlternativeName{Type: profiles.SANDNS, Value: v})
-	}
-	for _, v := range csr.URIs {
-		out = append(out, profiles.SubjectAlternativeName{Type: profiles.SANURI, Value: v.String()})
-	}
-	for _, v := range csr.IPAddresses {
-		out = append(out, profiles.SubjectAlternativeName{Type: "ip", Value: v.String()})
-	}
-	return out
 }
 
 func sameKey(a, b crypto.PublicKey) bool {

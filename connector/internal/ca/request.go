@@ -20,8 +20,9 @@ var (
 
 // Request is the PKCS#10 (DER) by which a CA of others is asked for the intent: made with the connector's key, or the
 // device's own, which must then ask for exactly the names of the intent, since such a CA takes the names from it.
-// challenge becomes the challengePassword (PKCS #9 section 5.4.1) of a request that is made here.
-func Request(in Intent, challenge string) ([]byte, error) {
+// challenge becomes the challengePassword (PKCS #9 section 5.4.1) of a request that is made here, and more are extensions
+// that it asks for beside the intent's. Nothing can be added to a device's own request: it is signed.
+func Request(in Intent, challenge string, more ...pkix.Extension) ([]byte, error) {
 	if in.Signer == nil {
 		return checkedCSR(in)
 	}
@@ -29,7 +30,7 @@ func Request(in Intent, challenge string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	template := &x509.CertificateRequest{RawSubject: in.Subject, ExtraExtensions: extensions}
+	template := &x509.CertificateRequest{RawSubject: in.Subject, ExtraExtensions: append(extensions, more...)}
 	if _, ok := in.Signer.Public().(*rsa.PublicKey); !ok {
 		return nil, Refuse("the key is a %T: only RSA keys are certified, since every mail program can use them", in.Signer.Public())
 	}
@@ -167,8 +168,8 @@ func signedWithChallenge(template *x509.CertificateRequest, in Intent, challenge
 	}
 	attribute, err := asn1.Marshal(struct {
 		Type   asn1.ObjectIdentifier
-		Values []string `asn1:"set,utf8"`
-	}{oidChallengePassword, []string{challenge}})
+		Values []asn1.RawValue `asn1:"set"`
+	}{oidChallengePassword, []asn1.RawValue{{Tag: asn1.TagUTF8String, Bytes: []byte(challenge)}}})
 	if err != nil {
 		return nil, fmt.Errorf("encoding the challenge: %w", err)
 	}
