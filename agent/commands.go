@@ -194,8 +194,9 @@ type listedItem struct {
 	HasPrivateKey bool      `json:"hasPrivateKey"`
 	Profile       string    `json:"profile"`
 	Profiles      []string  `json:"profiles"`
-	Alias         string    `json:"alias,omitempty"`  // Android
-	Grants        []string  `json:"grants,omitempty"` // Android: apps that may use the key
+	Keychain      string    `json:"keychain,omitempty"` // Mac: login or System, both with a comma between
+	Alias         string    `json:"alias,omitempty"`    // Android
+	Grants        []string  `json:"grants,omitempty"`   // Android: apps that may use the key
 }
 
 func (c *cli) keychainList(asJSON bool) error {
@@ -210,6 +211,9 @@ func (c *cli) keychainList(asJSON bool) error {
 			line.Alias = item.Holders[0].Payload
 			line.Grants = r.Grants(line.Alias)
 		}
+		if p, ok := d.(phone); ok {
+			line.Keychain = strings.Join(p.KeychainsOf(line.SHA256), ",")
+		}
 		if asJSON {
 			if err := enc.Encode(line); err != nil {
 				return err
@@ -220,7 +224,11 @@ func (c *cli) keychainList(asJSON bool) error {
 		if line.HasPrivateKey {
 			kind = "identity"
 		}
-		fmt.Fprintf(c.Out, "%s\t%s\t%s\t%s\t%s\n", line.SHA256[:16], kind, line.NotAfter.Format(time.DateOnly), line.Subject, line.Profile)
+		place := line.Profile
+		if line.Keychain != "" {
+			place = line.Keychain + "/" + place
+		}
+		fmt.Fprintf(c.Out, "%s\t%s\t%s\t%s\t%s\n", line.SHA256[:16], kind, line.NotAfter.Format(time.DateOnly), line.Subject, place)
 	}
 	return nil
 }

@@ -127,7 +127,11 @@ func (c *cli) enrollPhone(ctx context.Context, e enrolment, source string) error
 		if err := d.Enroll(ctx, source); err != nil {
 			return err
 		}
-		fmt.Fprintf(c.Err, "enrolled: %s %s, iOS %s, serial %s\n", d.Info().ModelName, d.Info().UDID, d.Info().OSVersion, d.Info().SerialNumber)
+		system := "iOS"
+		if d.Info().Platform == device.PlatformMac {
+			system = "macOS"
+		}
+		fmt.Fprintf(c.Err, "enrolled: %s %s, %s %s, serial %s\n", d.Info().ModelName, d.Info().UDID, system, d.Info().OSVersion, d.Info().SerialNumber)
 		return nil
 	})
 }

@@ -58,7 +58,12 @@ func (p phone) facts() any {
 	return facts
 }
 
-func (p phone) desk() mail.Device { return p.Device }
+func (p phone) desk() mail.Device {
+	if p.Info().Platform == device.PlatformMac {
+		return p.User()
+	}
+	return p.Device
+}
 
 // pc is one with Windows.
 type pc struct{ *windows.Device }

@@ -60,6 +60,8 @@ type Config struct {
 	NewKey    func(bits int) (*rsa.PrivateKey, error)   // makes the keys of SCEP payloads
 	Transport func(http.RoundTripper) http.RoundTripper // wraps every connection
 	Signature SignatureStyle                            // form of Mdm-Signature
+	Bootstrap []byte                                    // of a Mac: the bootstrap token that it gives a server which keeps such
+	Misplaced *Error                                    // of a Mac: domain and code for what the wrong channel brought, since Apple names none
 	Log       *slog.Logger
 }
 
@@ -216,15 +218,7 @@ func (d *Device) Keychain() *keychain.Keychain {
 	if len(d.users) == 0 {
 		return d.keys
 	}
-	all := d.users[0].keys.Clone()
-	for _, other := range append(slices.Clone(d.users[1:]), d) {
-		for _, item := range other.keys.Items() {
-			for _, holder := range item.Holders {
-				_ = all.Add(item, holder) // one certificate has one key, whatever keychain it is in
-			}
-		}
-	}
-	return all
+	return together(d.users[0], append(slices.Clone(d.users[1:]), d)...)
 }
 
 // Accounts are the mail accounts that profiles set up.
@@ -253,8 +247,13 @@ func (d *Device) Roots() (*x509.CertPool, error) {
 
 // SetOSVersion is what an update of the system does.
 func (d *Device) SetOSVersion(version string) error {
-	d.state.OSVersion = version
-	return d.save()
+	for _, channel := range append(slices.Clone(d.users), d) {
+		channel.state.OSVersion = version
+		if err := channel.save(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Lock locks or unlocks the screen. A locked device answers NotNow to what touches protected data.

@@ -71,10 +71,11 @@ func (d *Device) plainClient(p *profile) *http.Client {
 }
 
 func (d *Device) serverRoots(p *profile) *x509.CertPool {
+	roots := d.root().roots
 	if d.state.Platform != "macos" || p == nil {
-		return d.roots
+		return roots
 	}
-	pool := d.roots
+	pool := roots
 	for _, pl := range p.payloads {
 		if !isPlainCertificate(pl.kind()) {
 			continue

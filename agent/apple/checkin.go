@@ -48,6 +48,7 @@ func readMDM(p payload) (enrollment, error) {
 	mdm := enrollment{
 		SignMessage: proplist.Bool(p.dict, "SignMessage"), CheckOut: proplist.Bool(p.dict, "CheckOutWhenRemoved"),
 		Users:        capabilities(p, capabilityUsers),
+		Bootstrap:    capabilities(p, capabilityBootstrap),
 		AccessRights: proplist.Int(p.dict, "AccessRights"), CheckInURL: proplist.String(p.dict, "CheckInURL"),
 	}
 	for key, into := range map[string]*string{"IdentityCertificateUUID": &mdm.Identity, "Topic": &mdm.Topic, "ServerURL": &mdm.ServerURL} {

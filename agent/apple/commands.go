@@ -58,19 +58,28 @@ func neededRight(requestType string) int {
 	return 0
 }
 
-// protected reports whether a command touches what is encrypted while the screen is locked. iOS never answers NotNow
-// to DeviceInformation, ProfileList, DeviceLock and EraseDevice.
-func protected(requestType string) bool {
-	return requestType == "InstallProfile" || requestType == "RemoveProfile" || requestType == "CertificateList"
+// protected reports whether a command touches what is encrypted while the screen is locked, or the login keychain of a
+// Mac, which shows its certificates all the same. iOS never answers NotNow to DeviceInformation, ProfileList, DeviceLock
+// and EraseDevice (apple.md section 3).
+func (d *Device) protected(requestType string) bool {
+	return requestType == "InstallProfile" || requestType == "RemoveProfile" || requestType == "CertificateList" && !d.isMac()
+}
+
+// deviceOnly reports whether a command is for the device channel (apple.md section 4).
+func deviceOnly(requestType string) bool {
+	return requestType == "EraseDevice" || requestType == "DeviceLock"
 }
 
 // execute runs a command.
 func (d *Device) execute(ctx context.Context, uuid string, command dict) outcome {
 	requestType := proplist.String(command, "RequestType")
-	if right := neededRight(requestType); d.state.MDM.AccessRights&right != right {
+	if right := neededRight(requestType); d.root().state.MDM.AccessRights&right != right {
 		return failed(fail(domainMDM, 12007, "the MDM profile does not grant the access right %d that %s needs", right, requestType))
 	}
-	if protected(requestType) && d.locked() || requestType == "InstallProfile" && d.refuseOnce(uuid) {
+	if d.owner != nil && deviceOnly(requestType) {
+		return failed(fail(domainMDM, 12021, "%q is no request type of a user channel", requestType))
+	}
+	if d.protected(requestType) && d.locked() || requestType == "InstallProfile" && d.refuseOnce(uuid) {
 		return outcome{status: statusNotNow}
 	}
 	switch requestType {

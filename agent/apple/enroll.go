@@ -48,7 +48,7 @@ func (d *Device) Enroll(ctx context.Context, source string) error {
 	if err := d.install(ctx, data, false); err != nil {
 		return fmt.Errorf("installing the enrolment profile: %w", err)
 	}
-	return nil
+	return d.giveBootstrap(ctx)
 }
 
 // fetch reads a profile from a URL or a file.

@@ -15,6 +15,7 @@ const (
 	domainEAS         = "MCEASErrorDomain"
 	domainSCEP        = "MCSCEPErrorDomain"
 	domainMDM         = "MCMDMErrorDomain"
+	domainPlugin      = "ConfigProfilePluginDomain" // macOS
 )
 
 // Error is a failure as a device reports it: one link of an ErrorChain, outermost first.

@@ -25,7 +25,6 @@ func (in *installation) smime(p payload, a *Account) error {
 		}
 	}
 	if in.device.isMac() { // Mail on the Mac has no S/MIME keys and ignores them
-		in.preferred(a)
 		return nil
 	}
 	a.SignByDefault = proplist.Bool(p.dict, "SMIMESigningEnabled")

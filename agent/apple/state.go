@@ -39,7 +39,8 @@ type enrollment struct {
 	AccessRights int    `json:"accessRights"`
 	CheckOut     bool   `json:"checkOutWhenRemoved"`
 	Users        bool   `json:"perUserConnections,omitempty"`
-	Active       bool   `json:"active"` // Authenticate and TokenUpdate were accepted
+	Bootstrap    bool   `json:"bootstrapToken,omitempty"` // the server wants a bootstrap token and has not got it yet
+	Active       bool   `json:"active"`                   // Authenticate and TokenUpdate were accepted
 }
 
 // installed is the index entry of a profile; its content is in profiles/File.

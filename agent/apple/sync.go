@@ -39,6 +39,9 @@ func (r *Report) add(other Report) {
 // Poll is one connection: results that waited, then Idle, then commands until the server has none; on a Mac, one of each
 // channel.
 func (d *Device) Poll(ctx context.Context) (Report, error) {
+	if err := d.giveBootstrap(ctx); err != nil {
+		return Report{}, err
+	}
 	r, err := d.pollChannel(ctx)
 	if err != nil || r.Left {
 		return r, err

@@ -55,7 +55,7 @@ func (d *Device) loadUsers() error {
 }
 
 func (d *Device) newUser(who string) *Device {
-	return &Device{cfg: d.cfg, folder: &device.Folder{Dir: d.folder.Path(who)}, owner: d, roots: d.roots, notNow: map[string]bool{}}
+	return &Device{cfg: d.cfg, folder: &device.Folder{Dir: d.folder.Path(who)}, owner: d, notNow: map[string]bool{}}
 }
 
 // userOf is the user channel of who is logged on, nil if there is none.
@@ -254,80 +254,6 @@ func (d *Device) DeleteCertificate(id string) error {
 	return u.commit(u.state, keys)
 }
 
-// Preference is a certificate that a Mac prefers for an address.
-type Preference struct {
-	Kind    string `json:"kind"` // PayloadType
-	Name    string `json:"name"` // the address
-	Profile string `json:"profile"`
-	SHA256  string `json:"sha256"`
-}
-
-// Preferences lists what identitypreference and certificatepreference payloads set.
-func (d *Device) Preferences() []Preference {
-	out := []Preference{}
-	for _, u := range d.users {
-		for _, entry := range u.state.Installed {
-			out = append(out, u.preferencesOf(entry)...)
-		}
-	}
-	return out
-}
-
-func (d *Device) preferencesOf(entry installed) []Preference {
-	var out []Preference
-	for _, p := range payloadsOf(entry.top) {
-		if !isPreference(p.kind()) {
-			continue
-		}
-		pref := Preference{Kind: p.kind(), Name: proplist.String(p.dict, "Name"), Profile: entry.Identifier}
-		if item, there := d.keys.Payload(entry.Identifier, proplist.String(p.dict, "PayloadCertificateUUID")); there {
-			pref.SHA256 = item.ID()
-		}
-		out = append(out, pref)
-	}
-	return out
-}
-
-func isPreference(kind string) bool {
-	return kind == kindIdentityPreference || kind == kindCertificatePreference
-}
-
-// preference installs one of the two payloads: what it names must be in the same profile (apple.md section 5.9).
-func (in *installation) preference(p payload) error {
-	name, err := required[string](p, "Name")
-	if err != nil {
-		return err
-	}
-	uuid, err := required[string](p, "PayloadCertificateUUID")
-	if err != nil {
-		return err
-	}
-	item, there := in.keys.Payload(in.profile.id(), uuid)
-	if !there || in.profile.find(uuid) == nil || (p.kind() == kindIdentityPreference && item.Key == nil) {
-		return fail(domainPayload, 2004, "payload %s: PayloadCertificateUUID %q names no certificate of this profile for %s", p.id(), uuid, name)
-	}
-	return nil
-}
-
-// preferred gives an account of a Mac the certificates that the preferences of its profile name for its address: so Mail
-// finds them.
-func (in *installation) preferred(a *Account) {
-	for _, p := range in.profile.payloads {
-		if proplist.String(p.dict, "Name") != a.Address {
-			continue
-		}
-		uuid := proplist.String(p.dict, "PayloadCertificateUUID")
-		item, there := in.keys.Payload(in.profile.id(), uuid)
-		switch {
-		case !there:
-		case p.kind() == kindIdentityPreference && CanSign(item.Certificate):
-			a.SigningUUID = uuid
-		case p.kind() == kindCertificatePreference:
-			a.EncryptionUUID = uuid
-		}
-	}
-}
-
 // onChannel checks that a profile may come by this channel of a Mac (apple.md sections 1.2 and 5.1).
 func (in *installation) onChannel() error {
 	d := in.device
@@ -337,20 +263,30 @@ func (in *installation) onChannel() error {
 	scope := proplist.String(in.profile.top, "PayloadScope")
 	switch {
 	case d.owner == nil && scope == "User":
-		return fail(domainInstall, 4001, "a profile with PayloadScope User came by the device channel")
+		return in.misplaced("the profile must be a system profile: PayloadScope User came by the device channel")
 	case d.owner != nil && scope == "System":
-		return fail(domainInstall, 4001, "a profile with PayloadScope System came by the user channel")
+		return in.misplaced("the profile must be a user profile: PayloadScope System came by the user channel")
 	}
 	for _, p := range in.profile.payloads {
 		kind := p.kind()
 		switch {
 		case kind == kindEAS:
-			return fail(domainInstall, 4001, "payload %s: a Mac has no Exchange ActiveSync accounts", p.id())
+			return in.misplaced("payload %s: a Mac has no Exchange ActiveSync accounts", p.id())
 		case d.owner == nil && (kind == kindMail || kind == kindEWS || isPreference(kind)):
-			return fail(domainInstall, 4001, "payload %s (%s) belongs to a user and came by the device channel", p.id(), kind)
+			return in.misplaced("payload %s (%s) belongs to a user and came by the device channel", p.id(), kind)
 		}
 	}
 	return nil
+}
+
+// misplaced is the refusal of what this channel of a Mac does not take. Apple documents no code for it; -107 is what macOS
+// says of invalid profiles (apple.md section 3.1).
+func (in *installation) misplaced(format string, args ...any) error {
+	e := fail(domainPlugin, -107, format, args...)
+	if other := in.device.cfg.Misplaced; other != nil {
+		e.Domain, e.Code = other.Domain, other.Code
+	}
+	return e
 }
 
 // capabilities tells whether the MDM payload names a capability.

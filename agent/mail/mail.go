@@ -34,6 +34,14 @@ type accountHolder interface {
 	Accounts() []apple.Account
 }
 
+// preferrer is the further ability of a device on which a person prefers certificates for addresses, as on a Mac.
+type preferrer interface {
+	// PreferredIdentity signs for an own address.
+	PreferredIdentity(address string) (keychain.Item, bool)
+	// PreferredCertificate is what mail to an address is encrypted to.
+	PreferredCertificate(address string) (keychain.Item, bool)
+}
+
 // Program is the mail program of one device.
 type Program struct {
 	Device Device
@@ -80,9 +88,14 @@ func (p *Program) account(address string) (apple.Account, bool) {
 	return apple.Account{}, false
 }
 
-// signing is the identity that signs for an address: what the account names; without an account, the newest valid
+// signing is the identity that signs for an address: what is preferred; what the account names; else the newest valid
 // one for the address that may sign.
 func (p *Program) signing(address string) (keychain.Item, error) {
+	if prefs, ok := p.Device.(preferrer); ok {
+		if item, there := prefs.PreferredIdentity(address); there && apple.CanSign(item.Certificate) {
+			return item, nil
+		}
+	}
 	if a, there := p.account(address); there && a.SigningUUID != "" {
 		if item, found := p.Device.Keychain().Payload(a.Profile, a.SigningUUID); found && item.Key != nil {
 			return item, nil
@@ -95,17 +108,32 @@ func (p *Program) signing(address string) (keychain.Item, error) {
 	return keychain.Item{}, fmt.Errorf("the keychain has no certificate with which %s may sign", address)
 }
 
-// mayStillSign refuses an expired certificate where the mail program chose it itself: Outlook offers only valid ones.
+// mayStillSign refuses an expired certificate where the mail program chose it itself: Outlook and Mail on a Mac offer
+// only valid ones.
 func (p *Program) mayStillSign(item keychain.Item) error {
-	_, chosen := p.Device.(accountHolder)
-	if end := item.Certificate.NotAfter; !chosen && p.Device.Now().After(end) {
+	_, phone := p.Device.(accountHolder)
+	_, mac := p.Device.(preferrer)
+	if end := item.Certificate.NotAfter; (!phone || mac) && p.Device.Now().After(end) {
 		return fmt.Errorf("the newest certificate that may sign expired on %s", end.Format(time.DateOnly))
 	}
 	return nil
 }
 
+// preferred is the certificate that is preferred for mail to an address.
+func (p *Program) preferred(address string) (keychain.Item, bool) {
+	prefs, ok := p.Device.(preferrer)
+	if !ok {
+		return keychain.Item{}, false
+	}
+	item, there := prefs.PreferredCertificate(address)
+	return item, there && apple.CanEncrypt(item.Certificate)
+}
+
 // encryption is the own encryption certificate of an address, to which answers and the copy of sent mail go.
 func (p *Program) encryption(address string) (keychain.Item, bool) {
+	if item, there := p.preferred(address); there {
+		return item, true
+	}
 	if a, there := p.account(address); there && a.EncryptionUUID != "" {
 		if item, found := p.Device.Keychain().Payload(a.Profile, a.EncryptionUUID); found {
 			return item, true
@@ -235,12 +263,15 @@ func (p *Program) recipients(message []byte, given []*x509.Certificate) ([]*x509
 	return out, nil
 }
 
-// recipient is the certificate for an address: one that was given, a remembered one, or one's own.
+// recipient is the certificate for an address: one that was given, a preferred one, a remembered one, or one's own.
 func (p *Program) recipient(address string, given []*x509.Certificate) (*x509.Certificate, error) {
 	for _, cert := range given {
 		if has(cert, address) {
 			return cert, nil
 		}
+	}
+	if item, there := p.preferred(address); there {
+		return item.Certificate, nil
 	}
 	cert, err := p.Contacts.Find(address)
 	if err != nil || cert != nil {
