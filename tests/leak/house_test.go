@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -93,8 +94,8 @@ type house struct {
 	proxy  *recorder
 	client *api.Client // speaks to the server directly
 	pin    string      // fingerprint of the escrow root
-	// oneTime are enrolment secrets and sign-in tokens, by name.
-	oneTime map[string]string
+	// passing are secrets that may pass in some places, by name.
+	passing map[string]passing
 }
 
 func newHouse(t *testing.T) *house {
@@ -102,7 +103,7 @@ func newHouse(t *testing.T) *house {
 	if testing.Short() {
 		t.Skip("starts the real programs")
 	}
-	h := &house{t: t, dir: t.TempDir(), bin: programs(t), oneTime: map[string]string{}}
+	h := &house{t: t, dir: t.TempDir(), bin: programs(t), passing: map[string]passing{}}
 	for _, dir := range []string{"logs", "inputs", "admin"} {
 		if err := os.Mkdir(h.path(dir), 0o700); err != nil {
 			t.Fatal(err)
@@ -194,7 +195,7 @@ func (h *house) try(program string, args ...string) (stdout, stderr string, code
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	_, _ = fmt.Fprintf(log, "%v\n%s\n%s\n", args, out.Bytes(), errs.Bytes())
+	_, _ = fmt.Fprintf(log, "%s\n%s\n", out.Bytes(), errs.Bytes())
 	_ = log.Close()
 	return strings.TrimSpace(out.String()), strings.TrimSpace(errs.String()), cmd.ProcessState.ExitCode()
 }
@@ -284,12 +285,15 @@ func (h *house) startServer() {
 // register makes a keyring and registers it with the server.
 func (h *house) register(keyring string, args ...string) (stdout, stderr string) {
 	h.t.Helper()
-	token := h.write(keyring+"-token", h.mustWaxctl("connector", "token")+"\n")
+	secret := h.mustWaxctl("connector", "token")
+	h.passes(keyring+": connector token", secret, onRegistration)
+	token := h.write(keyring+"-token", secret+"\n")
 	stdout, stderr, code := h.try("waxseal-connector", append([]string{"init", "--keyring", h.path(keyring), "--server", h.proxy.URL, "--ca", h.proxy.CA,
 		"--token-file", token, "--name", keyring, "--ca-key-bits", "2048"}, args...)...)
 	if code != 0 {
 		h.t.Fatalf("waxseal-connector init: %s\n%s", stderr, h.tail())
 	}
+	h.passes(keyring+": credential", h.credential(keyring), ofConnectors)
 	return stdout, stderr
 }
 
@@ -321,11 +325,12 @@ func (h *house) importPFX(name, user string) (stdout, stderr string, code int) {
 	return h.waxctl("import", "pfx", h.path("inputs", "pfx", name+".pfx"), "--user", user, "--password-file", h.path("inputs", "pfx", name+".password"))
 }
 
-// enrol enrols a device of Alice's and syncs it.
-func (h *house) enrol(device, os, model string) {
+// enrol enrols one of Apple's devices, Alice's, and syncs it.
+func (h *house) enrol(device, platform, os, model string) {
 	h.t.Helper()
-	link := h.mustWaxctl("enroll", "link", "--user", "alice@corp.test")
-	h.must("waxseal-agent", "enroll", link, "--platform", "ios", "--state", h.path(device), "--ca", h.proxy.CA, "--os-version", os, "--model", model)
+	link := h.mustWaxctl("enroll", "link", "--user", "alice@corp.test", "--platform", platform)
+	h.passes(device+": enrolment token", path.Base(link), byAppleLink)
+	h.must("waxseal-agent", "enroll", link, "--platform", platform, "--state", h.path(device), "--ca", h.proxy.CA, "--os-version", os, "--model", model)
 	h.sync(device)
 }
 

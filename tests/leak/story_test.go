@@ -46,16 +46,11 @@ func TestNoKeyLeavesItsPlace(t *testing.T) {
 	h.describe()
 	customWithKeys(h)
 	h.importAll()
-	h.enrol("iphone", "18.1", "iPhone16,1")
-	h.enrol("ipad", "16.7", "iPad13,1")
-	shot := h.watchSession()
-	h.enrolPC("pc", "10.0.22631.3007", "OnPremise")
-	h.proxy.setAlter(nil)
-	h.enrolPC("old-pc", "10.0.14393.0", "Federated")
+	shots := h.enrolAll()
 	if _, stderr, code := h.importPFX("alice-next", "alice@corp.test"); code != 0 {
 		t.Fatal(stderr)
 	}
-	for _, device := range slices.Concat(phones, pcs) {
+	for _, device := range everything() {
 		h.sync(device)
 	}
 
@@ -63,10 +58,34 @@ func TestNoKeyLeavesItsPlace(t *testing.T) {
 	devices := h.deviceKeys(&hidden)
 	h.checkTraffic()
 	h.provesItself(&hidden, devices)
-	h.search("while keys are on devices", hidden, shot, "documents")
+	h.search("while keys are on devices", hidden, shots, "documents", "inventories", "settings")
 
 	h.leave()
 	h.search("after everybody left", hidden, nil)
+	if n := h.bootstrapTokens(); n != 0 {
+		t.Errorf("%d bootstrap tokens are left of Macs that have left", n)
+	}
+}
+
+// everything are the devices of the story.
+func everything() []string { return slices.Concat(iphones, macs, pcs, phones) }
+
+// enrolAll enrols them, each with all that it gets. The first of each kind that is new to the server's database is watched.
+func (h *house) enrolAll() (shots []*snapshot) {
+	h.t.Helper()
+	h.enrol("iphone", "ios", "18.1", "iPhone16,1")
+	h.enrol("ipad", "ios", "16.7", "iPad13,1")
+	shots = append(shots, h.watchUserChannel())
+	h.enrol("mac", "macos", "15.1", "Mac15,12")
+	h.escrowBootstrap("mac")
+	shots = append(shots, h.watchSession())
+	h.enrolPC("pc", "10.0.22631.3007", "OnPremise")
+	shots = append(shots, h.watchEnvelope())
+	h.enrolPhone("phone", "15", "PROFILE_OWNER")
+	h.proxy.setAlter(nil)
+	h.enrolPC("old-pc", "10.0.14393.0", "Federated")
+	h.enrolPhone("old-phone", "11", "COMPANION")
+	return shots
 }
 
 // hidden is what must be nowhere on the server's side.
@@ -109,7 +128,7 @@ func (h *house) importAll() {
 func (h *house) leave() {
 	h.t.Helper()
 	devices, err := api.All(h.t.Context(), h.client.Devices)
-	if err != nil || len(devices) != len(phones)+len(pcs) {
+	if err != nil || len(devices) != len(everything()) {
 		h.t.Fatalf("%d devices, %v", len(devices), err)
 	}
 	wiped := 0
@@ -124,7 +143,7 @@ func (h *house) leave() {
 	if wiped != 1 {
 		h.t.Errorf("%d devices were wiped, want the second PC", wiped)
 	}
-	for _, device := range slices.Concat(phones, pcs) {
+	for _, device := range everything() {
 		h.sync(device)
 		if out := h.must("waxseal-agent", "keychain", "list", "--json", "--state", h.path(device)); out != "" {
 			h.t.Errorf("%s left and still holds: %s", device, out)
@@ -136,7 +155,9 @@ func (h *house) leave() {
 func (h *house) secrets() (x hidden) {
 	h.t.Helper()
 	h.signInTokens()
-	x.secrets, x.travels = h.oneTimeSecrets()
+	h.challenges()
+	h.passes("admin token", h.read("server", "admin-token"), ofAdmins)
+	x.secrets, x.travels = h.passingSecrets()
 	for _, name := range slices.Concat(imports, []string{"alice-next"}, refused) {
 		of, password := pfxSecrets(h.t, name)
 		x.secrets, x.passwords = append(x.secrets, of...), append(x.passwords, password)
@@ -155,29 +176,43 @@ func (h *house) secrets() (x hidden) {
 func (h *house) deviceKeys(x *hidden) (identities []opener) {
 	h.t.Helper()
 	issued := 0
-	for _, device := range slices.Concat(phones, pcs) {
-		out := h.path("export-" + device)
-		h.must("waxseal-agent", "keychain", "export", "--state", h.path(device), "--out", out)
-		files, err := filepath.Glob(filepath.Join(out, "*.key"))
-		if err != nil {
-			h.t.Fatal(err)
+	for _, device := range everything() {
+		held := h.exported(device, h.path("export-"+device))
+		if slices.Contains(phones, device) {
+			held = append(held, h.wrapKey(device))
 		}
-		for _, file := range files {
-			cert := readCertificate(h.t, strings.TrimSuffix(file, ".key")+".pem")
-			key := readKey(h.t, file)
-			x.secrets = append(x.secrets, keySecrets(h.t, device+" "+cert.Subject.String(), key)...)
-			switch issuer := cert.Issuer.CommonName; {
-			case strings.HasPrefix(issuer, "Waxseal Device CA"):
-				identities = append(identities, opener{device, cert, key})
-			case strings.HasPrefix(issuer, "Waxseal S/MIME CA"):
+		for _, id := range held {
+			x.secrets = append(x.secrets, keySecrets(h.t, device+" "+id.cert.Subject.String(), id.key)...)
+			switch {
+			case ofDeviceCA(id.cert):
+				identities = append(identities, id)
+			case strings.HasPrefix(id.cert.Issuer.CommonName, "Waxseal S/MIME CA"):
 				issued++
 			}
 		}
 	}
-	if n := len(phones) + len(pcs); len(identities) != n || issued != n {
+	if n := len(everything()); len(identities) != n || issued != n {
 		h.t.Fatalf("the devices have %d identities of their own and %d issued ones, want %d of each", len(identities), issued, n)
 	}
 	return identities
+}
+
+func ofDeviceCA(cert *x509.Certificate) bool {
+	return strings.HasPrefix(cert.Issuer.CommonName, "Waxseal Device CA")
+}
+
+// exported are the identities in a device's keychain, written into a folder as no device would.
+func (h *house) exported(device, out string) (held []opener) {
+	h.t.Helper()
+	h.must("waxseal-agent", "keychain", "export", "--state", h.path(device), "--out", out)
+	files, err := filepath.Glob(filepath.Join(out, "*.key"))
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	for _, file := range files {
+		held = append(held, opener{device, readCertificate(h.t, strings.TrimSuffix(file, ".key")+".pem"), readKey(h.t, file)})
+	}
+	return held
 }
 
 func readCertificate(t testing.TB, path string) *x509.Certificate {
@@ -207,8 +242,12 @@ func (h *house) checkTraffic() {
 	}{
 		{"imports", "POST", "/api/v1/escrow", "request", `"record"`, len(imports) + 1},
 		{"key sets handed out", "GET", "/api/v1/key-set", "answer 200", "", len(imports)},
-		{"enrolment requests", "POST", "/scep", "request", "", 2},
-		{"profiles to devices", "PUT", "/mdm/apple/command", "answer 200", "InstallProfile", 2 * 4},
+		{"enrolment requests", "POST", "/scep", "request", "", len(iphones) + len(macs)},
+		{"profiles to devices", "PUT", "/mdm/apple/command", "answer 200", "InstallProfile", 4 * (len(iphones) + len(macs))},
+		{"results of user channels", "PUT", "/mdm/apple/command", "request", "<key>UserID</key>", 4},
+		{"bootstrap tokens", "PUT", checkin, "answer 200", "BootstrapToken", 1},
+		{"enrolment requests of companion apps", "POST", companionEnrolment, "request", "csr_b64", len(phones)},
+		{"envelopes to companion apps", "POST", companionItems, "answer 200", `"envelope"`, len(phones) * delivered},
 		{"jobs to connectors", "POST", "/connector/", "answer 200", `"render"`, 4},
 		{"enrolment requests of PCs", "POST", enrolment + "Enrollment.svc", "request", "BinarySecurityToken", 2},
 		{"provisioning documents", "POST", enrolment + "Enrollment.svc", "answer 200", "BinarySecurityToken", 2},
@@ -229,10 +268,11 @@ func (h *house) checkTraffic() {
 func (h *house) provesItself(x *hidden, devices []opener) {
 	h.t.Helper()
 	s := newScanner(x.secrets, nil)
-	for _, device := range slices.Concat(phones, pcs) {
+	for _, device := range everything() {
 		s.scanFolder(h.t, "keychain of the "+device, h.path("export-"+device))
 	}
-	for _, name := range []string{"alice-2016: ", "alice-nss: ", "alice-ec: scalar", "iphone CN=", "ipad CN=", "pc CN=", "old-pc CN="} {
+	for _, name := range []string{"alice-2016: ", "alice-nss: ", "alice-ec: scalar", "iphone CN=", "ipad CN=", "mac CN=", "pc CN=", "old-pc CN=",
+		"phone CN=", "old-phone CN="} {
 		if !names(s.findings, name) {
 			h.t.Errorf("the search does not find %s in the keychains", name)
 		}
@@ -241,9 +281,10 @@ func (h *house) provesItself(x *hidden, devices []opener) {
 	for _, r := range h.proxy.taken(h.t) {
 		s.scan(r.String(), r.body)
 	}
-	if !names(s.findings, "PKCS#12") || s.opened["iphone"] < 2 || s.opened["ipad"] < 2 {
+	if !names(s.findings, "PKCS#12") || !names(s.findings, "private key (PKCS#8)") || slices.ContainsFunc(everything(), func(d string) bool { return s.opened[d] < 2 }) {
 		h.t.Errorf("the recorded deliveries do not open with the devices' own keys: opened %v, found %v", s.opened, s.findings)
 	}
+	h.checkEnvelopes(s)
 	x.sealed = h.deliveries(s)
 	for i, password := range x.sealed {
 		x.secrets = append(x.secrets, passwordSecrets(fmt.Sprintf("delivery %d", i+1), password)...)
@@ -252,7 +293,7 @@ func (h *house) provesItself(x *hidden, devices []opener) {
 
 // search looks everywhere on the server's side: its folder, its database (tables are those that must have rows now, beside
 // the ones that always do), all logs, all traffic.
-func (h *house) search(when string, x hidden, shot *snapshot, tables ...string) {
+func (h *house) search(when string, x hidden, shots []*snapshot, tables ...string) {
 	h.t.Helper()
 	records := h.proxy.taken(h.t)
 	s := x.scanner(h.serverOpeners(records)...)
@@ -269,8 +310,8 @@ func (h *house) search(when string, x hidden, shot *snapshot, tables ...string) 
 			h.t.Errorf("table %s has no row: nothing was searched there", table)
 		}
 	}
-	if shot != nil {
-		h.searchSession(shot, s)
+	for _, shot := range shots {
+		h.searchSnapshot(shot, s)
 	}
 	s.scanFolder(h.t, "logs", h.path("logs"))
 	s.scanFolder(h.t, "pushes", h.path("apns"), "ca.key", "push.key")
@@ -289,8 +330,8 @@ func (h *house) report(when string, s *scanner) {
 	for _, f := range s.findings {
 		h.t.Errorf("%s: %s", when, f)
 	}
-	if s.opened["ra-key.pem"] < 2 {
-		h.t.Errorf("%s: the server's RA key opened %d messages; the two devices' SCEP requests were to it", when, s.opened["ra-key.pem"])
+	if n := len(iphones) + len(macs); s.opened["ra-key.pem"] < n {
+		h.t.Errorf("%s: the server's RA key opened %d messages; %d devices' SCEP requests were to it", when, s.opened["ra-key.pem"], n)
 	}
 	if least := len(pcs) * delivered * 2; s.carried < least {
 		h.t.Errorf("%s: %d PKCS#12 files were seen on their way to PCs, want at least %d", when, s.carried, least)
