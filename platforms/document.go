@@ -37,6 +37,9 @@ type Input struct {
 	CAs map[string][]byte
 	// Issued maps a profile's name to the device's current certificate of that profile.
 	Issued map[string]profiles.Certificate
+	// SCEP maps the name of a SCEPCertificate profile to how the device gets its certificate; one whose variables have no
+	// value here is missing.
+	SCEP map[string]SCEPEnrolment
 	// Imported are all escrow records of the user, every purpose.
 	Imported []profiles.Certificate
 	// PreviousCurrent maps a mail document's id to the SHA-256 of the encryption certificate that the account carries on
@@ -47,6 +50,23 @@ type Input struct {
 	Redeliver map[string]int
 	// Now decides which certificate is current.
 	Now time.Time
+}
+
+// SCEPEnrolment is how a device gets the certificate of a SCEPCertificate profile, for a key of its own. There is no
+// challenge in it.
+type SCEPEnrolment struct {
+	// Request says which certificate this is: as long as it stays, there is nothing to do.
+	Request string
+	// URL is where the device asks, Name what it gives GetCACert as its message.
+	URL, Name string
+	Subject   []byte // DER RDNSequence, variables expanded
+	SANs      []profiles.SubjectAlternativeName
+	KeySize   int
+	KeyUsage  []string
+	// Intermediates are the CA certificates (DER) between the certificate and the root.
+	Intermediates [][]byte
+	// Issued is the certificate that the device got for this request; its SHA-256 is empty before.
+	Issued profiles.Certificate
 }
 
 // Document is one thing that is to be delivered to one device.
@@ -63,6 +83,8 @@ type Document struct {
 	DependsOn []string `json:"dependsOn,omitempty"`
 	// Credentials are the certificates whose private keys go into the document.
 	Credentials []profiles.Certificate `json:"credentials,omitempty"`
+	// Challenges are the SCEPCertificate profiles whose one-time challenge goes into the document when it is rendered.
+	Challenges []string `json:"challenges,omitempty"`
 	// Certificates are the SHA-256 of every certificate (CA certificates too) that the inventory must show once the
 	// document is installed.
 	Certificates []string `json:"certificates,omitempty"`

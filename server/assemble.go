@@ -20,6 +20,7 @@ import (
 	"github.com/waxseal/waxseal/server/internal/androidmdm"
 	"github.com/waxseal/waxseal/server/internal/connectorapi"
 	"github.com/waxseal/waxseal/server/internal/identity"
+	"github.com/waxseal/waxseal/server/internal/issuance"
 	"github.com/waxseal/waxseal/server/internal/pki"
 	"github.com/waxseal/waxseal/server/internal/push"
 	"github.com/waxseal/waxseal/server/internal/store"
@@ -44,6 +45,7 @@ type server struct {
 	google    *amapi.Client // nil: Android devices come in by hand
 
 	identity   *identity.Service
+	issuance   *issuance.Service
 	connectors *connectorapi.Service
 	companions *androidmdm.Endpoint
 	push       *push.Worker

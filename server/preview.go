@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/waxseal/waxseal/platforms"
+	"github.com/waxseal/waxseal/profiles"
 	"github.com/waxseal/waxseal/server/internal/delivery"
 	"github.com/waxseal/waxseal/server/internal/model"
 	"github.com/waxseal/waxseal/server/internal/reconcile"
@@ -20,7 +21,8 @@ func (s *server) preview(ctx context.Context, enrolmentID string) ([]model.Docum
 	}
 	away := slices.ContainsFunc(snapshot.Documents, func(d model.DocumentState) bool { return d.Reason == platforms.ReasonUserNotLoggedOn })
 	result := reconcile.Decide(reconcile.Input{Snapshot: snapshot, Report: reconcile.Report{Outcome: reconcile.OutcomeIdle, UserAbsent: away},
-		Settings: s.reconcileSettings(), Now: s.Clock(), Plan: planners()[snapshot.Enrolment.Platform], CanDecrypt: canDecrypt(snapshot.Enrolment.Certificate), NewUUID: newUUID})
+		Settings: s.reconcileSettings(), Now: s.Clock(), Plan: planners()[snapshot.Enrolment.Platform], CanDecrypt: canDecrypt(snapshot.Enrolment.Certificate), NewUUID: newUUID,
+		Together: snapshot.Enrolment.Platform == profiles.Android})
 	return merge(snapshot, result), nil
 }
 

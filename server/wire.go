@@ -28,6 +28,7 @@ import (
 	"github.com/waxseal/waxseal/server/internal/connectorapi"
 	"github.com/waxseal/waxseal/server/internal/delivery"
 	"github.com/waxseal/waxseal/server/internal/identity"
+	"github.com/waxseal/waxseal/server/internal/issuance"
 	"github.com/waxseal/waxseal/server/internal/model"
 	"github.com/waxseal/waxseal/server/internal/push"
 	"github.com/waxseal/waxseal/server/internal/reconcile"
@@ -44,17 +45,20 @@ func (s *server) wire(token string) error {
 	s.identity = identity.New(identity.Config{Store: s.db, Jobs: s.db, Users: s.db, Clock: s.Clock, Rand: s.Rand})
 	s.push = push.New(push.Config{Store: s.db, Sender: s.sender, Logger: s.Logger, Clock: s.Clock, Observe: s.metrics.pushed})
 	s.connectors = connectorapi.New(connectorapi.Config{Store: s.db, RAKey: s.raKey, Lease: s.Settings.JobLease, PKIURL: s.pkiURL(), CheckRendered: checkRendered,
-		Refusals: refusals, Stored: func() { s.identity.Kick(); s.push.Kick() }, Clock: s.Clock, Rand: s.Rand, Logger: s.Logger})
+		Refusals: refusals, Stored: func() { s.identity.Kick(); s.issuance.Kick(); s.push.Kick() }, Clock: s.Clock, Rand: s.Rand, Logger: s.Logger})
 	authority := identity.NewAuthority(s.db.DeviceAuthority)
 	s.connectors.Routes(s.router)
 	from := sender.New(sender.Config{Identity: s.identity, Authority: authority, ProxyHeader: s.Settings.ProxyCertHeader, TrustedProxies: s.proxies, Clock: s.Clock})
-	core := s.delivery()
+	core, err := s.delivery()
+	if err != nil {
+		return err
+	}
 	s.apple(core, authority, from, refusals).Routes(s.router)
 	s.windows(core, authority, from, refusals).Routes(s.router)
 	s.companions = s.android(core, authority, refusals)
 	s.companions.Routes(s.router)
 	scep.New(scep.Config{Identity: s.identity, Authority: authority, RAKey: s.raKey, Refusals: refusals,
-		Kick: s.connectors.Notify, Logger: s.Logger}).Routes(s.router)
+		Issuance: s.issuance, Authorities: s.authorities, Kick: s.connectors.Notify, Logger: s.Logger}).Routes(s.router)
 	s.health()
 	return s.admin(token, refusals).Register(s.router)
 }
@@ -95,10 +99,43 @@ func planners() map[profiles.Platform]delivery.Planner {
 // there: PCs are not woken, and a session is the only chance for days.
 const pcInventoryEvery = 5 * time.Minute
 
-func (s *server) delivery() *delivery.Service {
-	return delivery.New(delivery.Config{Store: s.db, Settings: s.reconcileSettings(), Planners: planners(),
+// delivery makes the core, and with it who certifies devices' own keys: each needs the other.
+func (s *server) delivery() (*delivery.Service, error) {
+	challenger, err := issuance.NewChallenger(s.raKey, s.Rand, s.Clock)
+	if err != nil {
+		return nil, err
+	}
+	mint := func(ctx context.Context, enrolmentID string, names []string) (map[string]string, error) {
+		return s.issuance.Mint(ctx, enrolmentID, names)
+	}
+	core := delivery.New(delivery.Config{Store: s.db, Settings: s.reconcileSettings(), Planners: planners(),
 		InventoryEvery: map[profiles.Platform]time.Duration{profiles.Windows: pcInventoryEvery},
-		CanDecrypt:     canDecrypt, Clock: s.Clock, NewUUID: newUUID, Kick: s.kick})
+		CanDecrypt:     canDecrypt, Mint: mint, Clock: s.Clock, NewUUID: newUUID, Kick: s.kick})
+	s.issuance = issuance.New(issuance.Config{Store: s.db, Orders: core, Challenger: challenger, Kick: s.connectors.Notify, Clock: s.Clock})
+	return core, nil
+}
+
+// authorities are the certificates of a connector's CA, for SCEP clients.
+func (s *server) authorities(ctx context.Context, name string) ([]*x509.Certificate, error) {
+	cas, err := s.connectors.Authorities(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, ca := range cas {
+		if ca.Name != name {
+			continue
+		}
+		var chain []*x509.Certificate
+		for _, der := range append([][]byte{ca.Certificate}, ca.Chain...) {
+			cert, err := x509.ParseCertificate(der)
+			if err != nil {
+				return nil, fmt.Errorf("reading the certificates of CA %s: %w", name, err)
+			}
+			chain = append(chain, cert)
+		}
+		return chain, nil
+	}
+	return nil, fmt.Errorf("CA %s: %w", name, model.ErrNotFound)
 }
 
 func (s *server) apple(core *delivery.Service, authority *identity.Authority, from *sender.Sender, refusals *web.Refusals) *applemdm.Endpoint {
@@ -109,7 +146,7 @@ func (s *server) apple(core *delivery.Service, authority *identity.Authority, fr
 }
 
 func (s *server) reconcileSettings() reconcile.Settings {
-	return reconcile.Settings{Organization: s.Settings.Organization, Namespace: s.fixed.Namespace, ConnectorSilence: s.Settings.ConnectorSilence}
+	return reconcile.Settings{Organization: s.Settings.Organization, Namespace: s.fixed.Namespace, SCEPURL: s.fixed.PublicURL + "/scep", ConnectorSilence: s.Settings.ConnectorSilence}
 }
 
 func newUUID() string { return strings.ToUpper(uuid.NewString()) }

@@ -99,6 +99,7 @@ const (
 	JobRevoke   JobKind = "revoke"   // RevokeJob → RevokeAnswer
 	JobRewrap   JobKind = "rewrap"   // RewrapJob → RewrapAnswer
 	JobTestCA   JobKind = "testca"   // TestCAJob → TestCAAnswer
+	JobCertify  JobKind = "certify"  // CertifyJob → CertifyAnswer
 )
 
 // ClaimRequest asks for up to Max jobs and waits up to WaitSeconds (at most 25) for the first.
@@ -194,6 +195,29 @@ type IssueAnswer struct {
 	Record      escrow.Record `json:"record"` // owner EnrolmentURN, sealed to connectors only
 }
 
+// CertifyJob asks a CA for a certificate for a key that the device has. Names come from here, never from the CSR.
+type CertifyJob struct {
+	// IntentID is of one challenge, RequestID of what the profile wants: each challenge gives a certificate of its own.
+	IntentID    string                            `json:"intentId"`
+	RequestID   string                            `json:"requestId"`
+	EnrolmentID string                            `json:"enrolmentId"`
+	DeviceID    string                            `json:"deviceId"`
+	UserID      string                            `json:"userId"`
+	Profile     string                            `json:"profile"`
+	Request     profiles.CertificateRequest       `json:"request"`
+	Subject     []byte                            `json:"subject"` // DER RDNSequence, variables already expanded
+	SANs        []profiles.SubjectAlternativeName `json:"sans"`    // expanded
+	CSR         []byte                            `json:"csr"`
+	// Needs are the connectors that offer the CA; the server's own note.
+	Needs []string `json:"-"`
+}
+
+// CertifyAnswer is the same for the same IntentID.
+type CertifyAnswer struct {
+	Certificate []byte   `json:"certificate"`
+	Chain       [][]byte `json:"chain"`
+}
+
 // RenderJob asks for one document encrypted to one device.
 type RenderJob struct {
 	Document  platforms.Document `json:"document"`
@@ -203,6 +227,8 @@ type RenderJob struct {
 	// Records hold the private keys of Document.Credentials, by record id. The connector releases one only when the
 	// recipient is a certificate of its device CA that names the record's owner.
 	Records []escrow.Record `json:"records"`
+	// Challenges are the SCEP challenges of Document.Challenges, by profile. They are the server's own secrets.
+	Challenges map[string]string `json:"challenges,omitempty"`
 }
 
 // RenderAnswer is the document for the device; the server signs the outer profile.

@@ -47,6 +47,8 @@ type planned struct {
 	Settings map[string]any `json:"settings,omitempty"`
 	// Certificate is the DER form that a payload without key holds.
 	Certificate []byte `json:"certificate,omitempty"`
+	// SCEP asks for a certificate for a key that the device makes.
+	SCEP *scepPlan `json:"scep,omitempty"`
 	// Credential is the SHA-256 of the certificate whose PKCS#12 render puts in.
 	Credential string `json:"credential,omitempty"`
 }

@@ -178,7 +178,7 @@ func inClear(plain []byte) ([]byte, error) { return plain, nil }
 // opened renders a document and opens it again.
 func opened(t testing.TB, doc platforms.Document) *Profile {
 	t.Helper()
-	data, err := Render(doc, pkcs12s(doc), inClear)
+	data, err := Render(doc, Secrets{PKCS12: pkcs12s(doc)}, inClear)
 	if err != nil {
 		t.Fatal(err)
 	}

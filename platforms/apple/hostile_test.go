@@ -39,11 +39,11 @@ func TestRenderHoldsIdentitiesToTheirForm(t *testing.T) {
 		change(&b)
 		bent := doc
 		bent.Body = encodeBody(b)
-		if out, err := Render(bent, pkcs12s(bent), inClear); err == nil || out != nil || strings.Contains(err.Error(), "evil") {
+		if out, err := Render(bent, Secrets{PKCS12: pkcs12s(bent)}, inClear); err == nil || out != nil || strings.Contains(err.Error(), "evil") {
 			t.Errorf("%s: rendered, %v", name, err)
 		}
 	}
-	if _, err := Render(doc, pkcs12s(doc), inClear); err != nil {
+	if _, err := Render(doc, Secrets{PKCS12: pkcs12s(doc)}, inClear); err != nil {
 		t.Errorf("as planned: %v", err)
 	}
 }

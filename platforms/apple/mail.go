@@ -154,11 +154,11 @@ func (p *planner) equipLogin(a *account) error {
 	if x == nil || x.Authentication != profiles.AuthCertificate {
 		return nil
 	}
-	c, err := p.choose(a, x.IdentityCertificate, "sign in", "")
+	id, err := p.equipIdentity(a, x.IdentityCertificate, "sign in", "Sign-in", "")
 	if err != nil {
 		return err
 	}
-	a.settings["PayloadCertificateUUID"] = p.addIdentity(&a.doc, &a.body, c, "Sign-in")
+	a.settings["PayloadCertificateUUID"] = id.uuid
 	return nil
 }
 
@@ -195,14 +195,37 @@ func (p *planner) smimeIdentity(a *account, name, verb, what string, missing pro
 	if name == "" {
 		return identity{}, nil
 	}
-	c, err := p.choose(a, name, verb, a.address)
+	id, err := p.equipIdentity(a, name, verb, what, a.address)
 	if err != nil && missing == profiles.MissingOmit {
 		return identity{omitted: true}, nil
 	}
+	return id, err
+}
+
+// equipIdentity puts the identity of the named profile into the document: a finished one, or one that the device asks for.
+func (p *planner) equipIdentity(a *account, name, verb, what, address string) (identity, error) {
+	if o, ok := p.find(name); ok {
+		if _, asked := o.Spec.(*profiles.SCEPCertificate); asked {
+			if e, ok := p.in.SCEP[name]; ok && address != "" && !names(e.SANs, address) {
+				return identity{}, waits(platforms.ReasonAddressMismatch,
+					"Email %s: SCEPCertificate %s asks for a certificate without the account's address %s", a.name, name, address)
+			}
+			uuid, err := p.addSCEP(&a.doc, &a.body, name, what)
+			return identity{uuid: uuid}, err
+		}
+	}
+	c, err := p.choose(a, name, verb, address)
 	if err != nil {
 		return identity{}, err
 	}
 	return identity{uuid: p.addIdentity(&a.doc, &a.body, c, what), sum: c.SHA256}, nil
+}
+
+// names tells whether an address is among the names.
+func names(sans []profiles.SubjectAlternativeName, address string) bool {
+	return slices.ContainsFunc(sans, func(n profiles.SubjectAlternativeName) bool {
+		return n.Type == profiles.SANEmail && strings.EqualFold(n.Value, address)
+	})
 }
 
 // choose gives the certificate of the named profile that the account shall use (EM-04, EM-08). address is empty if the
@@ -232,8 +255,6 @@ func (p *planner) chooseFrom(o profiles.Object, address string) (profiles.Certif
 	switch spec := o.Spec.(type) {
 	case *profiles.PKCSCertificate:
 		return p.issued(o.Name, spec)
-	case *profiles.SCEPCertificate:
-		return profiles.Certificate{}, scepNotYet(o.Name)
 	case *profiles.PKCSImportedCertificate:
 		certs := p.imported(spec.IntendedPurpose)
 		c, ok := profiles.Current(certs, address, p.in.Now)

@@ -226,7 +226,7 @@ func goldenInputs(t *testing.T) []platforms.Input {
 
 // goldenDocument gives the names of the files that it compared.
 func goldenDocument(t *testing.T, name string, d platforms.Document) []string {
-	data, err := Render(d, pkcs12s(d), inClear)
+	data, err := Render(d, Secrets{PKCS12: pkcs12s(d)}, inClear)
 	if err != nil {
 		t.Fatal(err)
 	}

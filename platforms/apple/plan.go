@@ -275,7 +275,7 @@ func (p *planner) planIdentities() []platforms.Document {
 		case *profiles.PKCSCertificate:
 			docs = append(docs, p.planIssued(doc, o, spec))
 		case *profiles.SCEPCertificate:
-			docs = append(docs, wait(doc, scepNotYet(o.Name)))
+			docs = append(docs, p.planSCEP(doc, o.Name))
 		case *profiles.PKCSImportedCertificate:
 			if spec.IntendedPurpose == profiles.PurposeSMIMESigning {
 				docs = append(docs, p.planImportedSigning(doc)...)
@@ -333,9 +333,14 @@ func (p *planner) checkVariables(name string, spec *profiles.PKCSCertificate) er
 	return nil
 }
 
-func scepNotYet(name string) error {
-	return waits(platforms.ReasonNotDeliverable,
-		"SCEPCertificate %s: delivery comes with the certificate-authorities work; use a PKCSCertificate until then", name)
+// planSCEP has the device ask for a certificate.
+func (p *planner) planSCEP(doc platforms.Document, name string) platforms.Document {
+	b := p.body(name)
+	if _, err := p.addSCEP(&doc, &b, name, "Device"); err != nil {
+		return wait(doc, err)
+	}
+	finish(&doc, b)
+	return doc
 }
 
 // planImportedSigning delivers the current signing certificate of each of the user's addresses.

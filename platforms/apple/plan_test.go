@@ -190,9 +190,9 @@ func TestReasonsToWait(t *testing.T) {
 		{"EM-09 duplicate account", "mail.second", with(sales(t), object("second", companyMail())),
 			platforms.ReasonDuplicateAccount, "company-mail already sets up alice@corp.test"},
 		{"SCEP", "identity.scep", with(sales(t), object("scep", &profiles.SCEPCertificate{})),
-			platforms.ReasonNotDeliverable, "PKCSCertificate"},
+			platforms.ReasonCertificateAuthorityUnknown, "no connector offers"},
 		{"SCEP for signing", "mail.company-mail", with(smime(func(s *profiles.SMIME) { s.Signing.Certificate = "scep" }),
-			object("scep", &profiles.SCEPCertificate{})), platforms.ReasonNotDeliverable, "scep"},
+			object("scep", &profiles.SCEPCertificate{})), platforms.ReasonCertificateAuthorityUnknown, "scep"},
 		{"not a certificate", "mail.company-mail", smime(func(s *profiles.SMIME) { s.Signing.Certificate = "company-root" }),
 			platforms.ReasonNotDeliverable, "company-root"},
 		{"custom with a key", "custom.bad", with(sales(t), object("bad", &profiles.Custom{Platforms: []profiles.Platform{profiles.IOS},
@@ -220,7 +220,7 @@ func TestReasonsToWait(t *testing.T) {
 			if d.Revision != "" || len(d.Credentials) > 0 || d.Body != nil {
 				t.Error("a waiting document has no content")
 			}
-			if _, err := Render(d, nil, nil); err == nil {
+			if _, err := Render(d, Secrets{}, nil); err == nil {
 				t.Error("a waiting document must not be rendered")
 			}
 		})
@@ -255,8 +255,8 @@ func TestOmitWhatIsMissing(t *testing.T) {
 func TestHistoryTakesOverFromAStuckAccount(t *testing.T) {
 	in := sales(t)
 	m := companyMail()
-	m.SMIME.Signing.Certificate = "scep"
-	in = with(without(in, "company-mail"), object("company-mail", m), object("scep", &profiles.SCEPCertificate{}))
+	m.SMIME.Signing.Certificate = "odd" // has no key, and never will
+	in = with(without(in, "company-mail"), object("company-mail", m), object("odd", &profiles.TrustedCertificate{Certificate: []byte("root")}))
 	if got := records(byID(t, Plan(in), "history")); got != "2018 2020 2026" {
 		t.Errorf("history holds %q", got)
 	}

@@ -82,7 +82,7 @@ func TestSealedAndSigned(t *testing.T) {
 	seal := func(plain []byte) ([]byte, error) {
 		return cms.Encrypt(rand.Reader, plain, []*x509.Certificate{device.Cert}, cms.EncryptOptions{})
 	}
-	data, err := Render(doc, pkcs12s(doc), seal)
+	data, err := Render(doc, Secrets{PKCS12: pkcs12s(doc)}, seal)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -113,32 +113,32 @@ func TestSealedAndSigned(t *testing.T) {
 func TestRenderRefuses(t *testing.T) {
 	docs := Plan(sales(t))
 	mail := byID(t, docs, "mail.company-mail")
-	if _, err := Render(mail, pkcs12s(mail), nil); err == nil {
+	if _, err := Render(mail, Secrets{PKCS12: pkcs12s(mail)}, nil); err == nil {
 		t.Error("secrets without a seal")
 	}
-	if _, err := Render(mail, nil, inClear); err == nil || !strings.Contains(err.Error(), mail.Credentials[0].SHA256) {
+	if _, err := Render(mail, Secrets{}, inClear); err == nil || !strings.Contains(err.Error(), mail.Credentials[0].SHA256) {
 		t.Errorf("missing credential: %v", err)
 	}
 	noPassword := pkcs12s(mail)
 	for sum, c := range noPassword {
 		noPassword[sum] = platforms.PKCS12{Bytes: c.Bytes}
 	}
-	if _, err := Render(mail, noPassword, inClear); err == nil {
+	if _, err := Render(mail, Secrets{PKCS12: noPassword}, inClear); err == nil {
 		t.Error("PKCS#12 without a password")
 	}
 	broken := func([]byte) ([]byte, error) { return nil, errors.New("no luck") }
-	if _, err := Render(mail, pkcs12s(mail), broken); err == nil || !strings.Contains(err.Error(), "no luck") {
+	if _, err := Render(mail, Secrets{PKCS12: pkcs12s(mail)}, broken); err == nil || !strings.Contains(err.Error(), "no luck") {
 		t.Errorf("got %v", err)
 	}
 	mail.Body = []byte("{")
-	if _, err := Render(mail, nil, nil); err == nil {
+	if _, err := Render(mail, Secrets{}, nil); err == nil {
 		t.Error("a broken body")
 	}
 	mail.Body, mail.Credentials = byID(t, docs, "history").Body, nil
-	if _, err := Render(mail, pkcs12s(byID(t, docs, "history")), inClear); err == nil {
+	if _, err := Render(mail, Secrets{PKCS12: pkcs12s(byID(t, docs, "history"))}, inClear); err == nil {
 		t.Error("a body with secrets in a document that says it has none")
 	}
-	if _, err := Render(byID(t, docs, "trust"), nil, nil); err != nil {
+	if _, err := Render(byID(t, docs, "trust"), Secrets{}, nil); err != nil {
 		t.Errorf("trust needs no seal: %v", err)
 	}
 }
@@ -171,7 +171,7 @@ func TestParseProfileRefuses(t *testing.T) {
 
 func TestOpenRefuses(t *testing.T) {
 	doc := byID(t, Plan(sales(t)), "history")
-	data, err := Render(doc, pkcs12s(doc), inClear)
+	data, err := Render(doc, Secrets{PKCS12: pkcs12s(doc)}, inClear)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -205,7 +205,7 @@ func TestProfileXML(t *testing.T) {
 func FuzzParseProfile(f *testing.F) {
 	f.Add(example(f, "wifi.mobileconfig"))
 	for _, doc := range Plan(sales(f)) {
-		data, err := Render(doc, pkcs12s(doc), inClear)
+		data, err := Render(doc, Secrets{PKCS12: pkcs12s(doc)}, inClear)
 		if err != nil {
 			f.Fatal(err)
 		}

@@ -9,18 +9,26 @@ import (
 	"github.com/waxseal/waxseal/platforms/apple/proplist"
 )
 
-// Render gives the bytes of the configuration profile, not signed. creds maps the SHA-256 of a certificate to its
-// PKCS#12. seal encrypts DER to the device (CMS EnvelopedData); a document with secrets is refused without it, and its
-// whole PayloadContent goes through it. A document that must wait is refused.
-func Render(doc platforms.Document, creds map[string]platforms.PKCS12, seal func([]byte) ([]byte, error)) ([]byte, error) {
-	out, err := render(doc, creds, seal)
+// Secrets are what a plan leaves out.
+type Secrets struct {
+	// PKCS12 by the SHA-256 of the certificate.
+	PKCS12 map[string]platforms.PKCS12
+	// Challenges of SCEP, by the name of the profile.
+	Challenges map[string]string
+}
+
+// Render gives the bytes of the configuration profile, not signed. seal encrypts DER to the device (CMS EnvelopedData); a
+// document with private keys is refused without it, and its whole PayloadContent goes through it. A document that must
+// wait is refused.
+func Render(doc platforms.Document, secrets Secrets, seal func([]byte) ([]byte, error)) ([]byte, error) {
+	out, err := render(doc, secrets, seal)
 	if err != nil {
 		return nil, fmt.Errorf("render %s: %w", doc.ID, err)
 	}
 	return out, nil
 }
 
-func render(doc platforms.Document, creds map[string]platforms.PKCS12, seal func([]byte) ([]byte, error)) ([]byte, error) {
+func render(doc platforms.Document, secrets Secrets, seal func([]byte) ([]byte, error)) ([]byte, error) {
 	if doc.Reason != "" {
 		return nil, fmt.Errorf("the document waits: %s", doc.Reason)
 	}
@@ -34,7 +42,7 @@ func render(doc platforms.Document, creds map[string]platforms.PKCS12, seal func
 	if b.Custom != nil {
 		return renderCustom(doc, b)
 	}
-	payloads, secret, err := renderPayloads(b.Payloads, creds)
+	payloads, secret, err := renderPayloads(b.Payloads, secrets)
 	if err != nil {
 		return nil, err
 	}
@@ -72,7 +80,7 @@ func renderSealed(top proplist.Dict, payloads []any, seal func([]byte) ([]byte, 
 }
 
 // renderPayloads tells as well whether a secret is among them.
-func renderPayloads(plans []planned, creds map[string]platforms.PKCS12) (payloads []any, secret bool, err error) {
+func renderPayloads(plans []planned, secrets Secrets) (payloads []any, secret bool, err error) {
 	payloads = []any{}
 	for _, p := range plans {
 		d := head(p.Type, p.Identifier, p.UUID, p.DisplayName)
@@ -80,12 +88,17 @@ func renderPayloads(plans []planned, creds map[string]platforms.PKCS12) (payload
 		if p.Certificate != nil {
 			d["PayloadContent"] = p.Certificate
 		}
+		if p.SCEP != nil {
+			if d["PayloadContent"], err = p.SCEP.content(secrets.Challenges); err != nil {
+				return nil, false, err
+			}
+		}
 		if p.Credential != "" {
 			secret = true
 			if err := p.checkIdentity(); err != nil {
 				return nil, false, err
 			}
-			c, ok := creds[p.Credential]
+			c, ok := secrets.PKCS12[p.Credential]
 			if !ok || len(c.Bytes) == 0 || c.Password == "" {
 				return nil, false, fmt.Errorf("no PKCS#12 with a password for the certificate %s", p.Credential)
 			}
@@ -100,7 +113,7 @@ func renderPayloads(plans []planned, creds map[string]platforms.PKCS12) (payload
 // not trust: in a payload of another type the device would send the password to a host of the server's choice, and
 // other settings would let everybody on a Mac take the key out.
 func (p planned) checkIdentity() error {
-	if p.Type != typePKCS12 || p.Certificate != nil {
+	if p.Type != typePKCS12 || p.Certificate != nil || p.SCEP != nil {
 		return fmt.Errorf("payload %s: a private key goes into a payload of type %s and no other", p.Identifier, typePKCS12)
 	}
 	for key, v := range p.Settings {

@@ -87,7 +87,7 @@ func (w *Worker) issue(ctx context.Context, job link.Job, p link.IssueJob) (link
 	if err != nil {
 		return link.IssueAnswer{}, err
 	}
-	return w.certify(ctx, job, authority, p, known, key)
+	return w.obtain(ctx, job, authority, p, known, key)
 }
 
 // issued is the certificate of the entry's round, nil before there is one.
@@ -224,8 +224,8 @@ func (w *Worker) openIntentKey(e issueEntry) (*rsa.PrivateKey, error) {
 	return key, nil
 }
 
-// certify asks the CA and seals the key to the connectors.
-func (w *Worker) certify(ctx context.Context, job link.Job, authority CA, p link.IssueJob, known issueEntry, key *rsa.PrivateKey) (link.IssueAnswer, error) {
+// obtain asks the CA and seals the key to the connectors.
+func (w *Worker) obtain(ctx context.Context, job link.Job, authority CA, p link.IssueJob, known issueEntry, key *rsa.PrivateKey) (link.IssueAnswer, error) {
 	chain, err := authority.Issue(ctx, intentOf(p, known.Round, key))
 	if err != nil {
 		return link.IssueAnswer{}, issueError(p, err)

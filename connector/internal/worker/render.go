@@ -69,7 +69,7 @@ type writer func(doc platforms.Document, secrets map[string]escrow.Secret, s sea
 func (w *Worker) writer(p link.RenderJob) (writer, bool) {
 	switch p.Platform {
 	case profiles.IOS, profiles.MacOS:
-		return w.inPKCS12(pfx.Flavour(apple.PKCS12Flavour(p.OSVersion, p.Platform, w.ModernPKCS12)), apple.Render), true
+		return w.inPKCS12(pfx.Flavour(apple.PKCS12Flavour(p.OSVersion, p.Platform, w.ModernPKCS12)), appleWith(p.Challenges)), true
 	case profiles.Windows:
 		return w.inPKCS12(pfx.Flavour(windows.PKCS12Flavour(p.OSVersion)), windows.Render), true
 	case profiles.Android:
@@ -90,6 +90,13 @@ func (w *Worker) inPKCS12(flavour pfx.Flavour, render func(platforms.Document, m
 			files[sha] = file
 		}
 		return render(doc, files, s)
+	}
+}
+
+// appleWith renders for Apple; the challenges are the server's own.
+func appleWith(challenges map[string]string) func(platforms.Document, map[string]platforms.PKCS12, seal) ([]byte, error) {
+	return func(doc platforms.Document, files map[string]platforms.PKCS12, s seal) ([]byte, error) {
+		return apple.Render(doc, apple.Secrets{PKCS12: files, Challenges: challenges}, s)
 	}
 }
 

@@ -257,6 +257,8 @@ func (w *Worker) do(ctx context.Context, job link.Job) (answer json.RawMessage, 
 		return handle(ctx, job, w.revoke)
 	case link.JobRewrap:
 		return handle(ctx, job, w.rewrap)
+	case link.JobCertify:
+		return handle(ctx, job, w.certify)
 	case link.JobTestCA:
 		return handle(ctx, job, w.testCA)
 	}

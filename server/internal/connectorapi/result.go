@@ -46,7 +46,7 @@ func (s *Service) result(w http.ResponseWriter, r *http.Request, c model.Connect
 	if err != nil {
 		return err
 	}
-	if late(c, job, in) && !(job.Kind == link.JobIssue && in.Error == nil) {
+	if late(c, job, in) && !(issues(job) && in.Error == nil) {
 		return web.Errorf(http.StatusConflict, "job %s is not leased to this connector for attempt %d any more; its answer is not needed", job.ID, in.Attempt)
 	}
 	done, wrong := s.completion(r.Context(), c, job, in)
@@ -97,6 +97,9 @@ func isRefusal(err error) bool {
 	return errors.As(err, &r)
 }
 
+// issues tells whether the job's answer is a certificate of a CA: one that is issued is never thrown away.
+func issues(j model.Job) bool { return j.Kind == link.JobIssue || j.Kind == link.JobCertify }
+
 func refuse(format string, args ...any) error { return refusal{fmt.Errorf(format, args...)} }
 
 // completion turns a result into its effect. With a refusal it is a failure that tries again.
@@ -122,6 +125,10 @@ func (s *Service) effect(ctx context.Context, done *Completion, job model.Job, a
 		done.Identity, err = s.identityEffect(ctx, job, answer)
 	case link.JobIssue:
 		done.Issued, err = s.issuedEffect(ctx, job, answer)
+	case link.JobCertify:
+		done.Certified, err = s.certifiedEffect(ctx, job, answer)
+	case link.JobTestCA:
+		done.Tested, err = testedEffect(answer)
 	case link.JobRender:
 		done.Rendered, err = s.renderedEffect(job, answer)
 	case link.JobRevoke:
@@ -146,7 +153,7 @@ func jobObject(j model.Job) string {
 
 // fail makes the completion a failed attempt.
 func (s *Service) fail(done *Completion, job model.Job, e link.JobError) {
-	done.Identity, done.Issued, done.Rendered, done.Revoked, done.Rewrapped = nil, nil, nil, nil, nil
+	*done = Completion{JobID: done.JobID, ConnectorID: done.ConnectorID, Attempt: done.Attempt, At: done.At, Audit: done.Audit}
 	message := printable(e.Message)
 	done.Failure = &Failure{Message: message, Final: e.Final, Reason: failureReason(job.Kind, e), RetryAt: done.At.Add(retryAfter(done.Attempt))}
 	done.Audit.Outcome = "failed"
@@ -160,9 +167,9 @@ func failureReason(kind link.JobKind, e link.JobError) platforms.Reason {
 		return e.Reason
 	case kind == link.JobRender:
 		return platforms.ReasonRenderFailed
-	case kind == link.JobIssue && e.Final:
+	case (kind == link.JobIssue || kind == link.JobCertify) && e.Final:
 		return platforms.ReasonIssueRefused
-	case kind == link.JobIssue:
+	case kind == link.JobIssue || kind == link.JobCertify:
 		return platforms.ReasonIssuePending
 	}
 	return ""

@@ -22,8 +22,13 @@ type Completion struct {
 	// Issued stores certificate and sealed key; if the intent already has a certificate, the first stays and this one is
 	// recorded as superseded with a revoke job.
 	Issued *IssuedEffect
+	// Certified stores a certificate for a device's own key, beside those that the device has; for an enrolment that has
+	// ended it is recorded as superseded with a revoke job.
+	Certified *CertifiedEffect
 	// Rendered stores the payload of a document if it is still wanted (same revision and recipient); marks the enrolment dirty.
 	Rendered *RenderedEffect
+	// Tested keeps what a CA's settings were found to be.
+	Tested *link.TestCAAnswer
 	// Revoked marks the certificate revoked.
 	Revoked *RevokedEffect
 	// Rewrapped replaces the record's wraps.
@@ -45,6 +50,12 @@ type IssuedEffect struct {
 	Certificate model.Certificate
 	Record      escrow.Record
 	CA          string
+}
+
+// CertifiedEffect is the answer of a certify job.
+type CertifiedEffect struct {
+	Certificate model.Certificate
+	Chain       [][]byte
 }
 
 // RenderedEffect is the answer of a render job.

@@ -44,7 +44,7 @@ func (a *Apple) Report(ctx context.Context, enr model.Enrolment, r *mdm.Report) 
 		if err != nil || result.Action == nil {
 			return nil, result.Pending, err
 		}
-		body, err := a.encode(*result.Action)
+		body, err := a.encode(ctx, enr.ID, *result.Action)
 		if err == nil {
 			return body, result.Pending, nil
 		}
@@ -53,8 +53,8 @@ func (a *Apple) Report(ctx context.Context, enr model.Enrolment, r *mdm.Report) 
 	return nil, 0, fmt.Errorf("enrolment %s: %d documents in a row could not be written", enr.ID, renderTries)
 }
 
-func (a *Apple) encode(act reconcile.Action) ([]byte, error) {
-	command, err := a.command(act)
+func (a *Apple) encode(ctx context.Context, enrolmentID string, act reconcile.Action) ([]byte, error) {
+	command, err := a.command(ctx, enrolmentID, act)
 	if err != nil {
 		return nil, err
 	}
@@ -65,10 +65,10 @@ func (a *Apple) encode(act reconcile.Action) ([]byte, error) {
 	return body, nil
 }
 
-func (a *Apple) command(act reconcile.Action) (*mdm.Command, error) {
+func (a *Apple) command(ctx context.Context, enrolmentID string, act reconcile.Action) (*mdm.Command, error) {
 	switch act.Kind {
 	case reconcile.ActionInstall:
-		profile, err := a.profile(act)
+		profile, err := a.profile(ctx, enrolmentID, act)
 		if err != nil {
 			return nil, err
 		}
@@ -91,11 +91,14 @@ func (a *Apple) command(act reconcile.Action) (*mdm.Command, error) {
 }
 
 // profile is the signed outer profile. What holds secrets came from the connector, encrypted to the device.
-func (a *Apple) profile(act reconcile.Action) ([]byte, error) {
+func (a *Apple) profile(ctx context.Context, enrolmentID string, act reconcile.Action) ([]byte, error) {
 	plain := act.Payload
 	if !act.Document.HasSecrets() {
-		var err error
-		if plain, err = apple.Render(act.Document, nil, nil); err != nil {
+		challenges, err := a.Service.challenges(ctx, enrolmentID, act.Document)
+		if err != nil {
+			return nil, fmt.Errorf("render %s: %w", act.Document.ID, err)
+		}
+		if plain, err = apple.Render(act.Document, apple.Secrets{Challenges: challenges}, nil); err != nil {
 			return nil, fmt.Errorf("render %s: %w", act.Document.ID, err)
 		}
 	}

@@ -38,6 +38,8 @@ type Config struct {
 	CanDecrypt func(der []byte) bool
 	Clock      func() time.Time
 	NewUUID    func() string
+	// Mint gives the SCEP challenges of profiles for an enrolment; needed once a planner plans documents with challenges.
+	Mint func(ctx context.Context, enrolmentID string, profiles []string) (map[string]string, error)
 	// Kick tells the connectors' long polls and the push worker that there is work; nil is allowed.
 	Kick func()
 }
@@ -113,6 +115,9 @@ func (s *Service) decide(ctx context.Context, enrolmentID string, r reconcile.Re
 		return result, s.touch(ctx, enrolmentID, now)
 	}
 	result.Decision.Seen = now
+	if err := s.challenge(ctx, &result.Decision); err != nil {
+		return reconcile.Result{}, err
+	}
 	if err := s.c.Store.Save(ctx, result.Decision); err != nil {
 		return reconcile.Result{}, fmt.Errorf("save the decision for enrolment %s: %w", enrolmentID, err)
 	}

@@ -367,6 +367,22 @@ type Challenge struct {
 	Chain       [][]byte
 }
 
+// SCEPRequest is what became of one SCEP challenge of a certificate profile: a challenge is good for one key.
+type SCEPRequest struct {
+	// Hash is the SHA-256 of the challenge, lower-case hex.
+	Hash        string
+	EnrolmentID string
+	RequestID   string
+	KeySHA256   string // of the SubjectPublicKeyInfo
+	// TransactionID is the client's name for it, by which it polls (RFC 8894 section 3.2.1.1).
+	TransactionID string
+	JobID         string
+	CreatedAt     time.Time
+	// Certificate and Chain are the answer, once there.
+	Certificate []byte
+	Chain       [][]byte
+}
+
 // AuditEntry is one line of the audit log: who did what to which thing. It never holds a secret.
 type AuditEntry struct {
 	ID      int64             `json:"id"`

@@ -121,7 +121,7 @@ func (w *work) renewalDue(c profiles.Certificate, p *profiles.PKCSCertificate) b
 func (w *work) retireCertificates() {
 	needed := w.issued()
 	for _, c := range w.in.Snapshot.Issued {
-		if c.Status != model.CertificateCurrent || w.carried(c.SHA256, nil) || w.isUnderway(c.SHA256) {
+		if c.Status != model.CertificateCurrent || w.carried(c.SHA256, nil) || w.isUnderway(c.SHA256) || w.keeps(c) || w.lost[c.Profile] == c.SHA256 {
 			continue
 		}
 		if n, ok := needed[c.Profile]; ok && n.SHA256 == c.SHA256 && w.applies(c.Profile) {

@@ -12,16 +12,21 @@ import (
 
 // plan asks the platform what the device should have. A device that leaves should have nothing.
 func (w *work) plan() {
-	s := w.in.Snapshot
 	if w.leaving() || w.enrolment.State == model.EnrolmentEnded {
 		return
 	}
-	w.applying = profiles.Effective(s.Objects, profiles.Subject{UPN: s.User.UPN, Groups: s.User.Spec.Groups, DeviceID: w.device.ID})
+	w.applying = w.effective()
 	for _, doc := range w.in.Plan(w.planInput()) {
 		w.wanted[doc.ID] = true
 		w.order = append(w.order, doc.ID)
 		w.want(doc)
 	}
+}
+
+// effective are the profiles that apply to user and device.
+func (w *work) effective() []profiles.Object {
+	s := w.in.Snapshot
+	return profiles.Effective(s.Objects, profiles.Subject{UPN: s.User.UPN, Groups: s.User.Spec.Groups, DeviceID: w.device.ID})
 }
 
 func (w *work) planInput() platforms.Input {
@@ -31,7 +36,7 @@ func (w *work) planInput() platforms.Input {
 		UserID: s.User.ID, UPN: s.User.UPN, User: s.User.Spec,
 		Device: platforms.Device{ID: w.device.ID, Platform: w.device.Platform, OSVersion: w.device.OSVersion,
 			Model: w.device.Model, Name: w.device.Name, SerialNumber: w.device.SerialNumber, IMEI: w.device.IMEI},
-		Channel: w.enrolment.Channel, Profiles: w.applying, CAs: w.roots(), Issued: w.issued(), Imported: w.imported(),
+		Channel: w.enrolment.Channel, Profiles: w.applying, CAs: w.roots(), Issued: w.issued(), SCEP: w.scep(), Imported: w.imported(),
 		PreviousCurrent: w.previousCurrent(), Redeliver: w.redeliver(), Now: w.now,
 	}
 }
@@ -50,11 +55,12 @@ func (w *work) roots() map[string][]byte {
 // issued gives each profile its newest current certificate. While a renewed one is on its way to the device, the one
 // before stays current too.
 func (w *work) issued() map[string]profiles.Certificate {
-	m := map[string]profiles.Certificate{}
+	m, at := map[string]profiles.Certificate{}, map[string]time.Time{}
 	for _, c := range w.in.Snapshot.Issued {
 		old, ok := m[c.Profile]
-		if c.Status == model.CertificateCurrent && (!ok || newer(c.Certificate, old)) {
-			m[c.Profile] = c.Certificate
+		later := c.CreatedAt.After(at[c.Profile]) || c.CreatedAt.Equal(at[c.Profile]) && newer(c.Certificate, old)
+		if c.Status == model.CertificateCurrent && w.lost[c.Profile] != c.SHA256 && (!ok || later) {
+			m[c.Profile], at[c.Profile] = c.Certificate, c.CreatedAt
 		}
 	}
 	return m

@@ -79,6 +79,8 @@ type Action struct {
 type Settings struct {
 	Organization string
 	Namespace    string
+	// SCEPURL is where devices ask for certificates; the name of the CA follows after a slash.
+	SCEPURL string
 	// InventoryEvery is how often a settled device is asked what it has; 24 h.
 	InventoryEvery time.Duration
 	// ConnectorSilence is after how long without a connector the reason becomes ConnectorDown; 2 min.
@@ -148,16 +150,17 @@ type work struct {
 	applying []profiles.Object
 	// issueKeys are the keys of the issue jobs that the profiles want now, by profile name.
 	issueKeys map[string]string
-	chosen    map[string]bool // what was said in this decision
-	leftBy    profiles.Event  // set once the device has obeyed and left
-	staysFor  time.Duration   // set when it refused to leave just now
+	lost      map[string]string // SHA-256 of certificates for the device's own key that it has no more, by profile
+	chosen    map[string]bool   // what was said in this decision
+	leftBy    profiles.Event    // set once the device has obeyed and left
+	staysFor  time.Duration     // set when it refused to leave just now
 	out       Decision
 }
 
 func gather(in Input) *work {
 	s := in.Snapshot
 	w := &work{in: in, now: in.Now, device: s.Device, enrolment: s.Enrolment, inventory: s.Inventory,
-		docs: map[string]*model.DocumentState{}, wanted: map[string]bool{}, issueKeys: map[string]string{}, chosen: map[string]bool{}}
+		docs: map[string]*model.DocumentState{}, wanted: map[string]bool{}, issueKeys: map[string]string{}, lost: map[string]string{}, chosen: map[string]bool{}}
 	for _, d := range s.Documents {
 		w.docs[d.Document.ID] = new(copyDocument(d))
 	}

@@ -97,6 +97,7 @@ func (w *work) verifyInstalled(d *model.DocumentState) {
 	if w.identitiesVanished(d) {
 		return
 	}
+	w.noteLost(d)
 	if sha := w.lacking(d); sha != "" {
 		d.Status, d.Reason, d.Detail = model.DocumentInstalled, platforms.ReasonInstalled, "the device's certificate list lacks certificate "+sha
 		return

@@ -6,7 +6,8 @@
 //	GET      /scep?operation=PKIOperation&message=…   base64
 //	POST     /scep?operation=PKIOperation
 //
-// The same at /scep/pkiclient.exe, which some clients insist on.
+// The same at /scep/pkiclient.exe, which some clients insist on; and at /scep/{ca}, with or without /pkiclient.exe, for mail
+// certificates of that CA, with the challenges of SCEPCertificate profiles.
 package scep
 
 import (
@@ -21,7 +22,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/waxseal/waxseal/internal/cms"
+	"github.com/waxseal/waxseal/internal/scepmsg"
 	"github.com/waxseal/waxseal/server/internal/identity"
 	"github.com/waxseal/waxseal/server/internal/model"
 	"github.com/waxseal/waxseal/server/internal/web"
@@ -41,7 +42,10 @@ type Config struct {
 	Identity  *identity.Service
 	Authority *identity.Authority
 	RAKey     Key
-	Refusals  *web.Refusals
+	// Issuance and Authorities are needed for SCEPCertificate profiles.
+	Issuance    Issuance
+	Authorities Authorities
+	Refusals    *web.Refusals
 	// Wait is how long a request waits for a connector [25 s].
 	Wait time.Duration
 	// Kick tells the connectors' long polls that there is a job; may be nil.
@@ -68,25 +72,45 @@ func New(cfg Config) *Endpoint {
 
 // Routes registers everything.
 func (e *Endpoint) Routes(r *web.Router) {
+	opts := web.Options{Text: true, Limited: true, MaxBody: web.MaxSCEP}
 	for _, pattern := range []string{"/scep", "/scep/pkiclient.exe"} {
-		r.Handle(pattern, web.Options{Text: true, Limited: true, MaxBody: web.MaxSCEP}, e.serve, http.MethodGet, http.MethodPost)
+		r.Handle(pattern, opts, e.ofDevices, http.MethodGet, http.MethodPost)
+	}
+	if e.cfg.Issuance == nil {
+		return
+	}
+	for _, pattern := range []string{"/scep/{ca}", "/scep/{ca}/pkiclient.exe"} {
+		r.Handle(pattern, opts, e.ofProfile, http.MethodGet, http.MethodPost)
 	}
 }
 
-func (e *Endpoint) serve(w http.ResponseWriter, r *http.Request) error {
+// ofDevices serves the device CA.
+func (e *Endpoint) ofDevices(w http.ResponseWriter, r *http.Request) error {
+	_, ca, err := e.authority(r.Context())
+	if err != nil && r.URL.Query().Get("operation") != "GetCACaps" {
+		return err
+	}
+	return e.answer(w, r, []*x509.Certificate{ca}, e.identify)
+}
+
+// enrolment brings an opened request to its certificate. A *refused goes back to the client, and errPending tells it to
+// poll.
+type enrolment func(ctx context.Context, req *scepmsg.Request) (*x509.Certificate, []*x509.Certificate, error)
+
+func (e *Endpoint) answer(w http.ResponseWriter, r *http.Request, chain []*x509.Certificate, enrol enrolment) error {
 	query := r.URL.Query()
 	switch operation := query.Get("operation"); {
 	case operation == "GetCACaps" && r.Method == http.MethodGet:
 		send(w, "text/plain", []byte(capabilities))
 		return nil
 	case operation == "GetCACert" && r.Method == http.MethodGet:
-		return e.certificates(w, r)
+		return e.certificates(w, r, chain)
 	case operation == "PKIOperation":
 		message, err := message(r)
 		if err != nil {
 			return err
 		}
-		return e.operate(w, r, message)
+		return e.operate(w, r, message, enrol)
 	}
 	return web.Errorf(http.StatusBadRequest, "operation: GetCACaps, GetCACert and PKIOperation are answered here")
 }
@@ -112,13 +136,13 @@ func message(r *http.Request) ([]byte, error) {
 	return der, nil
 }
 
-// certificates answers GetCACert: the RA first, so that a client encrypts to it.
-func (e *Endpoint) certificates(w http.ResponseWriter, r *http.Request) error {
-	ra, ca, err := e.authority(r.Context())
+// certificates answers GetCACert.
+func (e *Endpoint) certificates(w http.ResponseWriter, r *http.Request, chain []*x509.Certificate) error {
+	ra, _, err := e.authority(r.Context())
 	if err != nil {
 		return err
 	}
-	der, err := cms.CertsOnly(ra, ca)
+	der, err := bag(ra, chain)
 	if err != nil {
 		return err
 	}

@@ -18,14 +18,15 @@ import (
 // refused is a request that gets a CertRep with a failInfo.
 type refused struct {
 	info   scepmsg.FailInfo
+	code   string // of a certificate profile's request
 	reason string
 }
 
 func (r *refused) Error() string { return r.reason }
 
 // operate answers PKIOperation: a message that cannot be read at all gets 400, a request that breaks a rule gets a
-// CertRep with a failInfo, and one that no connector answered in time gets 503 and may come again.
-func (e *Endpoint) operate(w http.ResponseWriter, r *http.Request, der []byte) error {
+// CertRep with a failInfo, and one that no connector answered in time gets 503, or PENDING, and may come again.
+func (e *Endpoint) operate(w http.ResponseWriter, r *http.Request, der []byte, enrol enrolment) error {
 	ctx := r.Context()
 	ra, _, err := e.authority(ctx)
 	if err != nil {
@@ -38,11 +39,17 @@ func (e *Endpoint) operate(w http.ResponseWriter, r *http.Request, der []byte) e
 	}
 	var answer []byte
 	var no *refused
-	cert, chain, err := e.enrol(ctx, req, err)
+	cert, chain, err := e.enrol(ctx, req, err, enrol)
 	switch {
 	case errors.As(err, &no):
-		e.cfg.Refusals.Note(ctx, "unknown device", "scep.request", "", no.reason, map[string]string{"failInfo": no.info.String()})
+		detail := map[string]string{"failInfo": no.info.String()}
+		if no.code != "" {
+			detail["code"] = no.code
+		}
+		e.cfg.Refusals.Note(ctx, "unknown device", "scep.request", "", no.reason, detail)
 		answer, err = scepmsg.Failure(req, no.info, ra, e.cfg.RAKey)
+	case errors.Is(err, errPending):
+		answer, err = scepmsg.Pending(req, ra, e.cfg.RAKey)
 	case err == nil:
 		answer, err = scepmsg.Success(req, cert, chain, ra, e.cfg.RAKey)
 	}
@@ -53,18 +60,24 @@ func (e *Endpoint) operate(w http.ResponseWriter, r *http.Request, der []byte) e
 	return nil
 }
 
-// enrol brings a request to its certificate. A *refused goes back to the client.
-func (e *Endpoint) enrol(ctx context.Context, req *scepmsg.Request, parse error) (*x509.Certificate, []*x509.Certificate, error) {
+// enrol refuses what no kind of request may be, and hands on.
+func (e *Endpoint) enrol(ctx context.Context, req *scepmsg.Request, parse error, enrol enrolment) (*x509.Certificate, []*x509.Certificate, error) {
 	var fault *scepmsg.RequestError
 	switch {
 	case errors.As(parse, &fault):
 		return nil, nil, &refused{info: fault.FailInfo, reason: fault.Error()}
 	case parse != nil:
 		return nil, nil, parse
-	case req.MessageType != scepmsg.PKCSReq:
-		return nil, nil, &refused{info: scepmsg.BadRequest, reason: fmt.Sprintf("message type %s is not answered; enrol anew by a link", req.MessageType)}
-	case !sameKey(req):
+	case req.MessageType == scepmsg.PKCSReq && !sameKey(req):
 		return nil, nil, &refused{info: scepmsg.BadMessageCheck, reason: "the request is signed by another key than it asks to certify"}
+	}
+	return enrol(ctx, req)
+}
+
+// identify gives a device its identity.
+func (e *Endpoint) identify(ctx context.Context, req *scepmsg.Request) (*x509.Certificate, []*x509.Certificate, error) {
+	if req.MessageType != scepmsg.PKCSReq {
+		return nil, nil, &refused{info: scepmsg.BadRequest, reason: fmt.Sprintf("message type %s is not answered here; enrol anew by a link", req.MessageType)}
 	}
 	c, err := e.cfg.Identity.Redeem(ctx, req.Challenge, req.CSR, profiles.IOS, profiles.MacOS)
 	if err != nil {

@@ -27,7 +27,7 @@ func (db *DB) Complete(ctx context.Context, c connectorapi.Completion) error {
 			return err
 		}
 		late = j.State != model.JobLeased || j.LeasedBy != c.ConnectorID || j.Attempt != c.Attempt
-		if late && c.Issued == nil {
+		if late && c.Issued == nil && c.Certified == nil {
 			return nil
 		}
 		accepted, err := t.answer(c, j, late)
@@ -69,6 +69,10 @@ func (t *tx) answer(c connectorapi.Completion, j model.Job, late bool) (accepted
 		return true, t.failed(c, j)
 	case c.Identity != nil:
 		return true, t.identityAnswer(c, j)
+	case c.Certified != nil:
+		err = t.certified(c.Certified, j.ID, c.At)
+	case c.Tested != nil:
+		err = t.tested(*c.Tested, j.ID)
 	case c.Rendered != nil:
 		err = t.rendered(c.Rendered, c.At)
 	case c.Revoked != nil:

@@ -155,6 +155,13 @@ func challenges() table[model.Challenge] {
 	}}
 }
 
+func scepRequests() table[model.SCEPRequest] {
+	return table[model.SCEPRequest]{"scep_requests", func(r *model.SCEPRequest) row {
+		return row{{"hash", &r.Hash}, {"enrolment_id", &r.EnrolmentID}, {"request_id", &r.RequestID}, {"key_sha256", &r.KeySHA256},
+			{"transaction_id", &r.TransactionID}, {"job_id", &r.JobID}, {"created_at", &r.CreatedAt}, {"certificate", &r.Certificate}, {"chain", &r.Chain}}
+	}}
+}
+
 func auditEntries() table[model.AuditEntry] {
 	return table[model.AuditEntry]{"audit", func(a *model.AuditEntry) row {
 		return row{{"id", &a.ID}, {"at", &a.At}, {"actor", &a.Actor}, {"action", &a.Action}, {"object", &a.Object},

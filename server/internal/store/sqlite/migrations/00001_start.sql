@@ -266,6 +266,20 @@ CREATE TABLE challenges (
 );
 CREATE INDEX challenges_job ON challenges (job_id) WHERE job_id <> '';
 
+CREATE TABLE scep_requests (
+    hash         TEXT PRIMARY KEY,
+    enrolment_id TEXT NOT NULL,
+    request_id   TEXT NOT NULL,
+    key_sha256   TEXT NOT NULL,
+    transaction_id TEXT NOT NULL,
+    job_id       TEXT NOT NULL,
+    created_at   INTEGER NOT NULL,
+    certificate  BLOB,
+    chain        TEXT NOT NULL
+);
+CREATE INDEX scep_requests_job ON scep_requests (job_id);
+CREATE INDEX scep_requests_transaction ON scep_requests (transaction_id);
+
 CREATE TABLE audit (
     id      INTEGER PRIMARY KEY AUTOINCREMENT,
     at      INTEGER NOT NULL,
@@ -278,6 +292,7 @@ CREATE TABLE audit (
 
 -- +goose Down
 DROP TABLE audit;
+DROP TABLE scep_requests;
 DROP TABLE challenges;
 DROP TABLE links;
 DROP TABLE connector_tokens;
