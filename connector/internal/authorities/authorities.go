@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/waxseal/waxseal/connector/internal/ca"
+	"github.com/waxseal/waxseal/connector/internal/ca/adcs"
 	"github.com/waxseal/waxseal/connector/internal/ca/ledger"
 	"github.com/waxseal/waxseal/connector/internal/journal"
 	"github.com/waxseal/waxseal/connector/internal/keyring"
@@ -21,7 +22,9 @@ type Maker func(s ca.Settings, env ca.Env) (ledger.Upstream, error)
 
 // makers has every kind.
 func makers() map[string]Maker {
-	return map[string]Maker{}
+	return map[string]Maker{
+		"adcs": adcs.New,
+	}
 }
 
 // Check makes the adapter of the settings and lets go of it.
