@@ -7,19 +7,53 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/waxseal/waxseal/connector/internal/authorities"
 	"github.com/waxseal/waxseal/connector/internal/ca"
 	"github.com/waxseal/waxseal/connector/internal/keyring"
+	"github.com/waxseal/waxseal/connector/internal/setup"
 	"github.com/waxseal/waxseal/internal/manifest"
 )
 
 // caCommand is about the CAs of others that the connector may ask.
 func caCommand(stdout, stderr io.Writer) *cobra.Command {
-	cmd := &cobra.Command{Use: "ca", Short: "Certification authorities of others: set, list, test, remove"}
-	cmd.AddCommand(caSet(stderr), caList(stdout), caTest(stdout), caRemove(stderr))
+	cmd := &cobra.Command{Use: "ca", Short: "Certification authorities of others: set, list, test, remove; the connector's own: roll"}
+	cmd.AddCommand(caSet(stderr), caList(stdout), caTest(stdout), caRemove(stderr), caRoll(stderr))
+	return cmd
+}
+
+func caRoll(stderr io.Writer) *cobra.Command {
+	var f flags
+	cmd := &cobra.Command{
+		Use:   "roll --keyring DIR",
+		Short: "Make the next issuing CA of the connector's own CA; beside the first connector's keyring, which may be running",
+		Long: "Makes the next issuing CA under the root of the connector's own S/MIME CA. New certificates come from it at once; the former one\n" +
+			"issues no more and goes on saying which of its certificates are revoked. Devices trust the root and need nothing.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			k, err := openKeyring(f)
+			if err != nil {
+				return err
+			}
+			client, err := setup.Client(k, nil)
+			if err != nil {
+				return err
+			}
+			next, err := setup.Syncer{Keyring: k, Client: client}.Roll(cmd.Context())
+			if next == nil {
+				return err
+			}
+			fmt.Fprintf(stderr, "%s issues from now on, until %s: %s\n", next.Name, next.Certificate.NotAfter.Format(time.DateOnly), next.Certificate.Subject)
+			if err != nil {
+				fmt.Fprintf(stderr, "The server will hear of it from the running connector, not now: %v\n", err)
+			}
+			return nil
+		},
+	}
+	commonFlags(cmd, &f)
 	return cmd
 }
 

@@ -124,12 +124,7 @@ func (c Config) authorities(k *keyring.Keyring) (map[string]worker.CA, func(), e
 		return nil, nil, err
 	}
 	closeAll := func() { done(); _ = issued.Close() }
-	authority, err := k.Authority(keyring.SoftCA)
-	if err != nil {
-		closeAll()
-		return nil, nil, err
-	}
-	all[softca.Name] = softca.New(authority, issued, c.Rand, c.Clock, func() string { return k.Settings().PKIURL })
+	all[softca.Name] = softca.New(k, issued)
 	return all, closeAll, nil
 }
 

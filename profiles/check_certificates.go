@@ -102,8 +102,8 @@ func (c *CertificateRequest) check(r *report) {
 	if c.CertificateAuthority == "" {
 		r.fault("spec.certificateAuthority", "is missing; name a CA of the connector, for example %s", CASoft)
 	}
-	if c.CertificateAuthority == CASoft && c.TemplateName() != TemplateSMIMESigning {
-		r.fault("spec.template", "%s has no template %q; use %s", CASoft, c.Template, TemplateSMIMESigning)
+	if c.CertificateAuthority == CASoft && c.TemplateName() != TemplateSMIMESigning && c.TemplateName() != TemplateSMIMESigningStrict {
+		r.fault("spec.template", "%s has no template %q for keys of one device; use %s or %s", CASoft, c.Template, TemplateSMIMESigning, TemplateSMIMESigningStrict)
 	}
 	if err := CheckSubject(c.Subject); err != nil {
 		r.fault("spec.subject", "%s", err)

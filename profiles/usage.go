@@ -19,6 +19,8 @@ const (
 	MaxValidity             = 825 * Day
 	// TemplateSMIMESigning is the template of the built-in CA, and its default.
 	TemplateSMIMESigning = "smime-signing"
+	// TemplateSMIMESigningStrict is for mail alone (strict generation of the S/MIME baseline requirements).
+	TemplateSMIMESigningStrict = "smime-signing-strict"
 	// CASoft is the name of the built-in CA.
 	CASoft = "softca"
 )

@@ -21,6 +21,7 @@ const (
 	ActionRevoke   Action = "revoke"
 	ActionRewrap   Action = "rewrap"
 	ActionApprove  Action = "approve"
+	ActionRoll     Action = "roll"   // the S/MIME CA gets another issuing CA
 	ActionRefuse   Action = "refuse" // something was asked that the rules forbid
 )
 

@@ -18,20 +18,23 @@ import (
 	"time"
 )
 
-// AuthorityName names one of the two CAs of a keyring.
+// AuthorityName names a CA of a keyring, and its files.
 type AuthorityName string
 
-// The CAs. They are apart so that no mail certificate ever counts as a device's.
+// The CAs. They are apart so that no mail certificate ever counts as a device's. SoftCA is the first issuing CA of the S/MIME
+// CA; those that followed it have a number (smime.go).
 const (
-	DeviceCA AuthorityName = "device-ca"
-	SoftCA   AuthorityName = "softca"
+	DeviceCA   AuthorityName = "device-ca"
+	SoftCARoot AuthorityName = "softca-root"
+	SoftCA     AuthorityName = "softca"
 )
 
 // caLifetime is that of both roots: a device keeps its trust for its whole life.
 const caLifetime = 20 * 365 * 24 * time.Hour
 
-// Authority signs certificates with a key that it never shows.
+// Authority signs certificates and revocation lists with a key that it never shows.
 type Authority struct {
+	Name        AuthorityName
 	Certificate *x509.Certificate
 	signer      crypto.Signer
 }
@@ -45,6 +48,16 @@ func (a *Authority) Sign(template *x509.Certificate, public crypto.PublicKey) ([
 	der, err := x509.CreateCertificate(rand.Reader, template, a.Certificate, public, a.signer)
 	if err != nil {
 		return nil, fmt.Errorf("signing a certificate: %w", err)
+	}
+	return der, nil
+}
+
+// SignCRL signs a revocation list (RFC 5280 section 5).
+func (a *Authority) SignCRL(template *x509.RevocationList) ([]byte, error) {
+	template.SignatureAlgorithm = x509.SHA256WithRSA
+	der, err := x509.CreateRevocationList(rand.Reader, template, a.Certificate, a.signer)
+	if err != nil {
+		return nil, fmt.Errorf("signing the revocation list of %s: %w", a.Name, err)
 	}
 	return der, nil
 }
@@ -80,6 +93,10 @@ func SubjectKeyID(public crypto.PublicKey) ([]byte, error) {
 func (k *Keyring) Authority(name AuthorityName) (*Authority, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	return k.authority(name)
+}
+
+func (k *Keyring) authority(name AuthorityName) (*Authority, error) {
 	if a := k.authorities[name]; a != nil {
 		return a, nil
 	}
@@ -103,10 +120,11 @@ func (k *Keyring) openAuthority(name AuthorityName) (*Authority, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening %s of the keyring: %w", name, err)
 	}
+	a.Name = name
 	return a, nil
 }
 
-// HasAuthorities tells whether both CAs are there.
+// HasAuthorities tells whether the CAs are there: for devices, and one that issues S/MIME certificates.
 func (k *Keyring) HasAuthorities() bool {
 	return k.has(string(DeviceCA)+".pem") && k.has(string(SoftCA)+".pem")
 }
@@ -132,32 +150,45 @@ func parseAuthority(certPEM, keyPEM []byte) (*Authority, error) {
 	return &Authority{Certificate: cert, signer: signer}, nil
 }
 
-// MakeAuthorities makes the CAs that are missing.
+// MakeAuthorities makes the CAs that are missing. A keyring whose S/MIME CA is its own root keeps it.
 func (k *Keyring) MakeAuthorities() error {
-	for name, title := range map[AuthorityName]string{DeviceCA: "Waxseal Device CA", SoftCA: "Waxseal S/MIME CA"} {
-		if k.has(string(name) + ".pem") {
-			continue
-		}
-		if err := k.makeAuthority(name, title); err != nil {
-			return fmt.Errorf("making the %s: %w", title, err)
-		}
+	if err := k.makeRoot(DeviceCA, "Waxseal Device CA"); err != nil {
+		return err
 	}
-	return nil
+	if k.has(string(SoftCA) + ".pem") {
+		return nil
+	}
+	if err := k.makeRoot(SoftCARoot, "Waxseal S/MIME Root CA"); err != nil {
+		return err
+	}
+	root, err := k.Authority(SoftCARoot)
+	if err != nil {
+		return err
+	}
+	return k.makeIssuing(root, SoftCA)
 }
 
-func (k *Keyring) makeAuthority(name AuthorityName, title string) error {
+func (k *Keyring) makeRoot(name AuthorityName, title string) error {
+	if k.has(string(name) + ".pem") {
+		return nil
+	}
 	key, err := rsa.GenerateKey(k.rand, k.caBits)
 	if err != nil {
-		return err
+		return fmt.Errorf("making the %s: %w", title, err)
 	}
-	cert, err := k.selfSigned(key, title, usesOf(name))
+	cert, err := k.selfSigned(key, title, name)
 	if err != nil {
-		return err
+		return fmt.Errorf("making the %s: %w", title, err)
 	}
+	return k.storeNew(name, cert, key)
+}
+
+func (k *Keyring) storeNew(name AuthorityName, cert []byte, key *rsa.PrivateKey) error {
 	der, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
-		return err
+		return fmt.Errorf("encoding the key of %s: %w", name, err)
 	}
+	defer clear(der)
 	return k.storeAuthority(name, cert, der)
 }
 
@@ -180,8 +211,23 @@ func usesOf(name AuthorityName) uses {
 	return uses{[]x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}, []asn1.ObjectIdentifier{OIDRegistrationAuthority()}}
 }
 
-// selfSigned makes the root. Its name has eight random digits, so that two installations' CAs are never mixed up.
-func (k *Keyring) selfSigned(key *rsa.PrivateKey, title string, use uses) ([]byte, error) {
+// selfSigned makes a root. Its name has eight digits of its key, so that two installations' CAs are never mixed up.
+func (k *Keyring) selfSigned(key *rsa.PrivateKey, title string, name AuthorityName) ([]byte, error) {
+	template, err := k.caTemplate(key, title, caLifetime)
+	if err != nil {
+		return nil, err
+	}
+	use := usesOf(name)
+	template.ExtKeyUsage, template.UnknownExtKeyUsage = use.known, use.unknown
+	template.AuthorityKeyId = template.SubjectKeyId
+	if name == SoftCARoot {
+		template.MaxPathLen, template.MaxPathLenZero = 1, false
+	}
+	return x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+}
+
+// caTemplate is what the certificates of all our CAs have alike (RFC 5280 sections 4.2.1.2, 4.2.1.3 and 4.2.1.9).
+func (k *Keyring) caTemplate(key *rsa.PrivateKey, title string, life time.Duration) (*x509.Certificate, error) {
 	serial, err := NewSerial(k.rand)
 	if err != nil {
 		return nil, err
@@ -191,22 +237,18 @@ func (k *Keyring) selfSigned(key *rsa.PrivateKey, title string, use uses) ([]byt
 		return nil, err
 	}
 	now := k.clock().UTC()
-	template := &x509.Certificate{
+	return &x509.Certificate{
 		SerialNumber:          serial,
 		Subject:               pkix.Name{CommonName: title + " " + hex.EncodeToString(keyID[:4])},
 		NotBefore:             now.Add(-time.Hour).Truncate(time.Second),
-		NotAfter:              now.Add(caLifetime).Truncate(time.Second),
+		NotAfter:              now.Add(life).Truncate(time.Second),
 		IsCA:                  true,
 		BasicConstraintsValid: true,
 		MaxPathLenZero:        true,
 		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
-		ExtKeyUsage:           use.known,
-		UnknownExtKeyUsage:    use.unknown,
 		SubjectKeyId:          keyID,
-		AuthorityKeyId:        keyID,
 		SignatureAlgorithm:    x509.SHA256WithRSA,
-	}
-	return x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	}, nil
 }
 
 // storeAuthority writes the key first: a certificate without its key would be a CA that cannot sign.
@@ -216,8 +258,11 @@ func (k *Keyring) storeAuthority(name AuthorityName, cert, pkcs8 []byte) error {
 	if _, err := parseAuthority(certPEM, keyPEM); err != nil {
 		return err
 	}
-	if existing, err := k.read(string(name) + ".pem"); err == nil && !bytes.Equal(existing, certPEM) {
-		return fmt.Errorf("the keyring already has another %s", name)
+	if existing, err := k.read(string(name) + ".pem"); err == nil {
+		if !bytes.Equal(existing, certPEM) {
+			return fmt.Errorf("the keyring already has another %s", name)
+		}
+		return nil
 	}
 	if err := k.writePrivate(string(name)+".key", keyPEM); err != nil {
 		return err

@@ -10,7 +10,8 @@
 //	escrow-root        fingerprint of the escrow root
 //	escrow-root.key    signs key sets; only in the first connector's keyring                              (private)
 //	device-ca.pem/.key issues device certificates                                                         (private)
-//	softca.pem/.key    issues S/MIME certificates                                                         (private)
+//	softca-root.pem/.key  the root of the S/MIME CA                                                       (private)
+//	softca.pem/.key    the first CA under it that issues S/MIME certificates; softca-2, … follow it       (private)
 //	keyset.json        the newest key set seen: an older one is refused
 //	jobs.jsonl, softca.jsonl, audit.jsonl   journals
 //

@@ -109,7 +109,7 @@ func Create(dir string, settings Settings, serverCA []byte, o Options) (*Keyring
 // checkUnused refuses a folder whose settings were lost: a new escrow key would take the place of the one that opens the
 // records. A Create that a crash cut short has left none of these files.
 func (k *Keyring) checkUnused() error {
-	for _, name := range []string{fileCredential, fileRootKey, fileKeySet, fileRoot, string(DeviceCA) + ".key", string(SoftCA) + ".key"} {
+	for _, name := range []string{fileCredential, fileRootKey, fileKeySet, fileRoot, string(DeviceCA) + ".key", string(SoftCARoot) + ".key", string(SoftCA) + ".key"} {
 		if k.has(name) {
 			return fmt.Errorf("%s holds %s, but no %s: put that file back from a backup, or name an empty folder", k.dir, name, fileSettings)
 		}

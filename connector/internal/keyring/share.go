@@ -41,7 +41,15 @@ func (k *Keyring) ShareAuthorities(to escrow.Member) ([]byte, error) {
 		return nil, err
 	}
 	p := sharePayload{Member: to.ID, Authorities: map[AuthorityName]sharedCA{}}
-	for _, name := range []AuthorityName{DeviceCA, SoftCA} {
+	family, err := k.SMIME()
+	if err != nil {
+		return nil, err
+	}
+	names := []AuthorityName{DeviceCA}
+	for _, a := range family.All() {
+		names = append(names, a.Name)
+	}
+	for _, name := range names {
 		if p.Authorities[name], err = k.exportAuthority(name); err != nil {
 			return nil, err
 		}
@@ -71,7 +79,8 @@ func (k *Keyring) exportAuthority(name AuthorityName) (sharedCA, error) {
 	return sharedCA{Certificate: a.Certificate.Raw, Key: block.Bytes}, nil
 }
 
-// ReceiveAuthorities opens CA keys that an approve sealed to this connector, checks the root's signature and keeps them.
+// ReceiveAuthorities opens CA keys that approve or ca roll sealed to this connector, checks the root's signature and keeps
+// those that are new. Repeated, it changes nothing.
 func (k *Keyring) ReceiveAuthorities(sealed []byte) error {
 	plain, err := escrow.OpenBlob(sharePurpose, sealed, k.escrow)
 	if err != nil {
@@ -92,8 +101,32 @@ func (k *Keyring) ReceiveAuthorities(sealed []byte) error {
 	if json.Unmarshal(message.Payload, &p) != nil || p.Member != k.escrow.ID() {
 		return errors.New("receiving the CAs: they are meant for another connector")
 	}
+	return k.storeShared(p.Authorities)
+}
+
+// storeShared keeps the CAs that are new here; the first issuing CA comes last but for its successors, since with it the
+// keyring counts as having CAs.
+func (k *Keyring) storeShared(all map[AuthorityName]sharedCA) error {
+	order := []AuthorityName{DeviceCA, SoftCARoot}
+	for n := range maxIssuing {
+		order = append(order, issuingName(n+1))
+	}
 	for _, name := range []AuthorityName{DeviceCA, SoftCA} {
-		if err := k.storeAuthority(name, p.Authorities[name].Certificate, p.Authorities[name].Key); err != nil {
+		if len(all[name].Certificate) == 0 {
+			return fmt.Errorf("receiving the CAs: the message has no %s", name)
+		}
+	}
+	for name := range all {
+		if name != DeviceCA && !softCAName.MatchString(string(name)) {
+			return fmt.Errorf("receiving the CAs: %q is no CA that this connector knows: it may be older than the other one", name)
+		}
+	}
+	for _, name := range order {
+		shared, ok := all[name]
+		if !ok {
+			continue
+		}
+		if err := k.storeAuthority(name, shared.Certificate, shared.Key); err != nil {
 			return fmt.Errorf("receiving the CAs: %w", err)
 		}
 	}

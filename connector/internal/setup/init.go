@@ -159,17 +159,36 @@ func (i Init) found(ctx context.Context, k *keyring.Keyring) error {
 	if err := k.PinRoot(escrow.Fingerprint(root)); err != nil {
 		return err
 	}
+	client, err := Client(k, i.Transport)
+	if err != nil {
+		return err
+	}
+	if err := learnPKIURL(ctx, k, client); err != nil {
+		return err
+	}
 	if err := k.MakeAuthorities(); err != nil {
 		return err
 	}
 	if err := i.firstKeySet(k); err != nil {
 		return err
 	}
-	client, err := Client(k, i.Transport)
+	return publish(ctx, k, client, nil)
+}
+
+// learnPKIURL asks before the first CA is made, since the issuing CA's certificate says where its own revocation can be
+// looked up.
+func learnPKIURL(ctx context.Context, k *keyring.Keyring, client *link.Client) error {
+	if k.HasAuthorities() {
+		return nil
+	}
+	answer, err := client.Publish(ctx, link.PublishRequest{})
 	if err != nil {
 		return err
 	}
-	return publish(ctx, k, client, nil)
+	if err := checkPKIURL(answer.PKIURL); err != nil {
+		return err
+	}
+	return k.SetPKIURL(answer.PKIURL)
 }
 
 func (i Init) firstKeySet(k *keyring.Keyring) error {

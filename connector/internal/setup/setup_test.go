@@ -6,6 +6,7 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/x509"
+	"encoding/base64"
 	"errors"
 	"os"
 	"path/filepath"
@@ -109,7 +110,7 @@ func checkModes(t *testing.T, dir string) {
 // TestInitBrokenOffAnywhere lets each request of init fail in turn, before and after its effect, and repeats it.
 func TestInitBrokenOffAnywhere(t *testing.T) {
 	for _, after := range []bool{false, true} {
-		for fail := 1; fail <= 3; fail++ {
+		for fail := 1; fail <= 4; fail++ {
 			s := linktest.New(t)
 			n := 0
 			s.Fail = func(string) (int, bool) {
@@ -387,5 +388,30 @@ func TestTwoSetsOfOneSerial(t *testing.T) {
 	set.Members = append(set.Members, other.Member(escrow.MemberConnector, "other"))
 	if _, err := k.SignKeySet(set); err == nil || !strings.Contains(err.Error(), "serial 1") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestRoll: the first connector alone makes issuing CAs, and the server is told of both.
+func TestRoll(t *testing.T) {
+	s := linktest.New(t)
+	first, second := newInit(t, s, "first"), newInit(t, s, "second")
+	mustRun(t, first)
+	out := mustRun(t, second)
+	a, b := syncer(t, first.Dir), syncer(t, second.Dir)
+	if _, _, err := a.Approve(t.Context(), out.Member); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Sync(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Roll(t.Context()); !errors.Is(err, keyring.ErrNoRoot) {
+		t.Errorf("a further connector: %v", err)
+	}
+	next, err := a.Roll(t.Context())
+	if err != nil || next.Name != "softca-2" {
+		t.Fatalf("got %v, %v", next, err)
+	}
+	if !bytes.Contains(s.Seen.Bytes(), []byte(base64.StdEncoding.EncodeToString(next.Certificate.Raw))) {
+		t.Error("the server did not hear of the new issuing CA")
 	}
 }

@@ -48,6 +48,19 @@ func (s Syncer) Sync(ctx context.Context) error {
 	return nil
 }
 
+// Roll makes the next issuing CA of the S/MIME CA and tells the server. Other connectors get it from a running connector
+// of this keyring, which is the one that can seal it to them.
+func (s Syncer) Roll(ctx context.Context) (*keyring.Authority, error) {
+	if !s.Keyring.HasRoot() {
+		return nil, keyring.ErrNoRoot
+	}
+	next, err := s.Keyring.RollSMIME()
+	if err != nil {
+		return nil, err
+	}
+	return next, publish(ctx, s.Keyring, s.Client, nil)
+}
+
 // learnKeySet fetches the key set and keeps it if it is signed by the pinned root and not older than one seen. A keyring
 // that has no pin yet (a further connector without --escrow-root) pins at first use.
 func learnKeySet(ctx context.Context, k *keyring.Keyring, client *link.Client) error {
@@ -131,7 +144,7 @@ func publishRequest(k *keyring.Keyring) (link.PublishRequest, error) {
 	if err != nil {
 		return r, err
 	}
-	soft, err := k.Authority(keyring.SoftCA)
+	soft, err := softca.Describe(k)
 	if err != nil {
 		return r, err
 	}
@@ -139,7 +152,7 @@ func publishRequest(k *keyring.Keyring) (link.PublishRequest, error) {
 	if err != nil {
 		return r, err
 	}
-	r.DeviceCA, r.CAs = device.Certificate.Raw, append([]link.CA{softca.Describe(soft)}, others...)
+	r.DeviceCA, r.CAs = device.Certificate.Raw, append([]link.CA{soft}, others...)
 	if !k.HasRoot() {
 		return r, nil
 	}

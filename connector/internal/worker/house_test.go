@@ -93,11 +93,7 @@ func (h *house) worker(t *testing.T, dir string) (*Worker, func()) {
 		t.Fatal(err)
 	}
 	jobs, issued := openJournal(t, k.Path(keyring.FileJobs)), openJournal(t, k.Path(keyring.FileSoftCA))
-	authority, err := k.Authority(keyring.SoftCA)
-	if err != nil {
-		t.Fatal(err)
-	}
-	soft := softca.New(authority, issued, rand.Reader, h.options.Clock, func() string { return k.Settings().PKIURL })
+	soft := softca.New(k, issued)
 	return &Worker{Keyring: k, Journal: jobs, CAs: map[string]CA{softca.Name: soft}, Server: client, Sync: syncer.Sync,
 		Logger: slog.New(slog.NewTextHandler(io.Discard, nil)), Clock: h.options.Clock, Rand: rand.Reader, Once: true,
 		Sleep: func(ctx context.Context, _ time.Duration) error { return ctx.Err() }}, func() { _ = jobs.Close(); _ = issued.Close() }

@@ -1,8 +1,12 @@
-// Package softca is the built-in CA. Its only template makes S/MIME certificates; it refuses every use that would let a
-// mail certificate pass for a server's or a program's.
+// Package softca is the built-in CA: issuing CAs under a root, templates for mail certificates, revocation lists and OCSP
+// answers. It refuses every use that would let a mail certificate pass for a server's or a program's.
 //
 // The journal (softca.jsonl) knows each certificate before anybody else does: "issued" entries are on the disk before
 // Issue returns, keyed by intent, and revocations are entries of their own.
+//
+//	crash before "issued"            nothing was issued: what was signed is in nobody's hands, and is asked for again
+//	crash after it                   the same certificate again
+//	crash after "revoked"            the certificate is in the next revocation list, which is made at the start
 package softca
 
 import (
@@ -12,7 +16,6 @@ import (
 	"crypto/x509"
 	"encoding/hex"
 	"fmt"
-	"io"
 	"sync"
 	"time"
 
@@ -25,7 +28,7 @@ import (
 const (
 	// Name is what profiles call this CA.
 	Name = "softca"
-	// Template is the only template.
+	// Template is the template of profiles that name none.
 	Template = "smime-signing"
 	// MaxValidity is the longest life of a leaf (CA/Browser Forum S/MIME BR section 6.3.2: 825 days; one is left for
 	// clocks).
@@ -40,12 +43,9 @@ const (
 
 // CA is the built-in CA.
 type CA struct {
-	authority *keyring.Authority
-	journal   *journal.Journal
-	rand      io.Reader
-	clock     func() time.Time
-	pkiURL    func() string
-	issuing   sync.Mutex
+	keys    *keyring.Keyring
+	journal *journal.Journal
+	issuing sync.Mutex
 }
 
 // issued is a journal entry.
@@ -55,6 +55,9 @@ type issued struct {
 	Serial      string    `json:"serial"`
 	Certificate []byte    `json:"certificate"`
 	At          time.Time `json:"at"`
+	// Issuer names the issuing CA; empty, in old entries: the first.
+	Issuer   keyring.AuthorityName `json:"issuer,omitempty"`
+	NotAfter time.Time             `json:"notAfter,omitzero"`
 }
 
 // revoked is a journal entry.
@@ -62,25 +65,50 @@ type revoked struct {
 	Serial string    `json:"serial"`
 	Reason int       `json:"reason"`
 	At     time.Time `json:"at"`
+	// Issuer names the issuing CA; empty, in old entries: the first.
+	Issuer keyring.AuthorityName `json:"issuer,omitempty"`
 }
 
-// New opens the CA. pkiURL is asked at each issue: the server may tell it late.
-func New(a *keyring.Authority, j *journal.Journal, rand io.Reader, clock func() time.Time, pkiURL func() string) *CA {
-	return &CA{authority: a, journal: j, rand: rand, clock: clock, pkiURL: pkiURL}
-}
+// New opens the CA. Its clock, randomness and PKI URL are the keyring's; the server may tell the URL late.
+func New(k *keyring.Keyring, j *journal.Journal) *CA { return &CA{keys: k, journal: j} }
 
 // Info says what the CA offers.
-func (c *CA) Info() link.CA { return Describe(c.authority) }
-
-// Describe says what the CA of that key offers, without opening its journal.
-func Describe(a *keyring.Authority) link.CA {
-	return link.CA{Name: Name, Kind: "softca", Certificate: a.Certificate.Raw, Templates: []string{Template}}
+func (c *CA) Info() link.CA {
+	info, err := Describe(c.keys)
+	if err != nil {
+		return link.CA{Name: Name, Kind: Name}
+	}
+	return info
 }
 
-// Test looks at the CA's own certificate; all else is on this machine.
+// Describe says what the CA of a keyring offers, without opening its journal. The root is the last of the chain: it is what
+// devices trust. Former issuing CAs stay in it, since their certificates live on.
+func Describe(k *keyring.Keyring) (link.CA, error) {
+	f, err := k.SMIME()
+	if err != nil {
+		return link.CA{}, err
+	}
+	info := link.CA{Name: Name, Kind: Name, Certificate: f.Current().Certificate.Raw, Templates: templateNames()}
+	for _, former := range f.Issuing[:len(f.Issuing)-1] {
+		info.Chain = append(info.Chain, former.Certificate.Raw)
+	}
+	if f.Root != nil {
+		info.Chain = append(info.Chain, f.Root.Certificate.Raw)
+	}
+	return info, nil
+}
+
+// Test looks at the CA's own certificates; all else is on this machine.
 func (c *CA) Test(context.Context) []link.CAFinding {
-	end := c.authority.Certificate.NotAfter
-	finding := link.CAFinding{Check: "certificate", OK: c.clock().Before(end), Detail: "the CA's own certificate ends on " + end.Format(time.DateOnly)}
+	f, err := c.keys.SMIME()
+	if err != nil {
+		return []link.CAFinding{{Check: "certificate", Detail: err.Error()}}
+	}
+	end, now := f.Current().Certificate.NotAfter, c.keys.Now()
+	finding := link.CAFinding{Check: "certificate", OK: now.Before(end), Detail: "the issuing CA's own certificate ends on " + end.Format(time.DateOnly)}
+	if f.Root != nil && now.Add(MaxValidity).After(end) {
+		finding.Detail += "; certificates end with it at the latest, so run waxseal-connector ca roll"
+	}
 	return []link.CAFinding{finding}
 }
 
@@ -101,35 +129,59 @@ func (c *CA) Issue(_ context.Context, in ca.Intent) ([][]byte, error) {
 	if found && known.PublicKey != keyHash {
 		return nil, ca.Refuse("intent %s was issued for another key", in.ID)
 	}
-	if found {
-		return [][]byte{known.Certificate, c.authority.Certificate.Raw}, nil
+	family, err := c.keys.SMIME()
+	if err != nil {
+		return nil, err
 	}
-	return c.sign(in, keyHash)
+	if found {
+		return withChain(family, known.Certificate)
+	}
+	return c.sign(in, keyHash, family)
 }
 
-func (c *CA) sign(in ca.Intent, keyHash string) ([][]byte, error) {
-	template, err := c.template(in)
+func withChain(f keyring.Family, certificate []byte) ([][]byte, error) {
+	cert, err := x509.ParseCertificate(certificate)
+	if err != nil {
+		return nil, fmt.Errorf("reading the journal: %w", err)
+	}
+	issuer := f.IssuerOf(cert)
+	if issuer == nil {
+		return nil, fmt.Errorf("the issuing CA of certificate %x is not in this keyring", cert.SerialNumber)
+	}
+	return append([][]byte{certificate}, f.ChainOf(issuer)...), nil
+}
+
+func (c *CA) sign(in ca.Intent, keyHash string, f keyring.Family) ([][]byte, error) {
+	issuer := f.Current()
+	t, err := c.template(in, issuer)
 	if err != nil {
 		return nil, err
 	}
-	der, err := c.authority.Sign(template, in.PublicKey)
+	der, err := issuer.Sign(t, in.PublicKey)
 	if err != nil {
 		return nil, err
 	}
-	entry := issued{Intent: in.ID, PublicKey: keyHash, Serial: template.SerialNumber.Text(16), Certificate: der, At: c.clock().UTC()}
+	entry := issued{Intent: in.ID, PublicKey: keyHash, Serial: t.SerialNumber.Text(16), Certificate: der, At: c.keys.Now().UTC(),
+		Issuer: issuer.Name, NotAfter: t.NotAfter}
 	if err := c.journal.Put(intentKey(in.ID), entry); err != nil {
 		return nil, err
 	}
-	return [][]byte{der, c.authority.Certificate.Raw}, nil
+	return append([][]byte{der}, f.ChainOf(issuer)...), nil
 }
 
-// Revoke notes the revocation of a certificate of this CA. Repeated, it answers with the first time.
+// Revoke notes the revocation of a certificate of this CA, whichever connector and issuing CA it came from. Repeated, it
+// answers with the first time.
 func (c *CA) Revoke(_ context.Context, certificate []byte, reason int, at time.Time) (time.Time, error) {
 	cert, err := x509.ParseCertificate(certificate)
 	if err != nil {
 		return time.Time{}, ca.Refuse("what shall be revoked is no certificate: %v", err)
 	}
-	if err := cert.CheckSignatureFrom(c.authority.Certificate); err != nil {
+	family, err := c.keys.SMIME()
+	if err != nil {
+		return time.Time{}, err
+	}
+	issuer := family.IssuerOf(cert)
+	if issuer == nil {
 		return time.Time{}, ca.ErrForeign
 	}
 	if !validReason(reason) {
@@ -143,7 +195,7 @@ func (c *CA) Revoke(_ context.Context, certificate []byte, reason int, at time.T
 	if err != nil || found {
 		return known.At, err
 	}
-	entry := revoked{Serial: serial, Reason: reason, At: at.UTC().Truncate(time.Second)}
+	entry := revoked{Serial: serial, Reason: reason, At: at.UTC().Truncate(time.Second), Issuer: issuer.Name}
 	return entry.At, c.journal.Put(revokedKey(serial), entry)
 }
 

@@ -22,6 +22,7 @@ import (
 	"github.com/waxseal/waxseal/connector/internal/ca/catest"
 	"github.com/waxseal/waxseal/connector/internal/journal"
 	"github.com/waxseal/waxseal/connector/internal/keyring"
+	"github.com/waxseal/waxseal/internal/testpki"
 	"github.com/waxseal/waxseal/profiles"
 )
 
@@ -36,21 +37,20 @@ func opener(t *testing.T) catest.Open {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if err := k.SetPKIURL("http://pki.corp.test/"); err != nil {
+		t.Fatal(err)
+	}
 	if err := k.MakeAuthorities(); err != nil {
 		t.Fatal(err)
 	}
 	return func(t *testing.T) catest.CA {
 		t.Helper()
-		a, err := k.Authority(keyring.SoftCA)
-		if err != nil {
-			t.Fatal(err)
-		}
 		j, err := journal.Open(k.Path(keyring.FileSoftCA))
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { _ = j.Close() })
-		return New(a, j, rand.Reader, o.Clock, func() string { return "http://pki.corp.test/" })
+		return New(k, j)
 	}
 }
 
@@ -58,11 +58,7 @@ func TestConformance(t *testing.T) { catest.Run(t, testNow, opener(t)) }
 
 func newKey(t *testing.T) *rsa.PrivateKey {
 	t.Helper()
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return key
+	return testpki.PoolKey(t, 1)
 }
 
 func TestLeaf(t *testing.T) {
@@ -99,6 +95,10 @@ func TestLeaf(t *testing.T) {
 	}
 	if len(leaf.CRLDistributionPoints) != 1 || leaf.CRLDistributionPoints[0] != "http://pki.corp.test/crl/softca.crl" {
 		t.Errorf("CRL distribution points %v", leaf.CRLDistributionPoints)
+	}
+	if len(leaf.IssuingCertificateURL) != 1 || leaf.IssuingCertificateURL[0] != "http://pki.corp.test/aia/softca.cer" ||
+		len(leaf.OCSPServer) != 1 || leaf.OCSPServer[0] != "http://pki.corp.test/ocsp/softca" {
+		t.Errorf("authority information access %v, %v", leaf.IssuingCertificateURL, leaf.OCSPServer)
 	}
 	if n := leaf.SerialNumber.BitLen(); n != 126 {
 		t.Errorf("serial of %d bits", n)
@@ -204,8 +204,11 @@ func TestOpenSSLVerifies(t *testing.T) {
 		}
 		return path
 	}
-	leaf, root := write("leaf.pem", chain[0]), write("root.pem", chain[1])
-	out, err := exec.Command(openssl, "verify", "-x509_strict", "-purpose", "smimesign", "-attime", "1777700000", "-CAfile", root, leaf).CombinedOutput()
+	if len(chain) != 3 {
+		t.Fatalf("%d certificates: the leaf, the issuing CA and the root are right", len(chain))
+	}
+	leaf, issuing, root := write("leaf.pem", chain[0]), write("issuing.pem", chain[1]), write("root.pem", chain[2])
+	out, err := exec.Command(openssl, "verify", "-x509_strict", "-purpose", "smimesign", "-attime", "1777700000", "-CAfile", root, "-untrusted", issuing, leaf).CombinedOutput()
 	if err != nil {
 		t.Errorf("openssl verify: %s", out)
 	}
