@@ -132,7 +132,7 @@ func (w *work) noteLost(d *model.DocumentState) {
 		}
 		seen := d.Status == model.DocumentVerified || w.now.Sub(c.CreatedAt) > settleTime
 		key := "scep:" + c.Profile
-		if _, there := w.inventory.Certificates[c.SHA256]; there || !seen || d.Redeliver[key] >= maxRedeliveries {
+		if w.inventory.Certificates[c.SHA256] || !seen || d.Redeliver[key] >= maxRedeliveries {
 			continue
 		}
 		d.Redeliver[key]++

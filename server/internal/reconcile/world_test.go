@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -105,9 +106,16 @@ func planner(in platforms.Input) []platforms.Document {
 		mail.DependsOn = append(mail.DependsOn, "history")
 	}
 	docs := []platforms.Document{trust, history, mail}
+	for name, e := range in.SCEP {
+		d := platforms.Document{ID: "identity." + name, Challenges: []string{name}, Profiles: []string{name}, Revision: "/" + e.Request}
+		if e.Issued.SHA256 != "" {
+			d.Certificates = []string{e.Issued.SHA256}
+		}
+		docs = append(docs, d)
+	}
 	for i := range docs {
 		d := &docs[i]
-		d.Identifier, d.Revision = "io.waxseal."+d.ID, d.ID
+		d.Identifier, d.Revision = "io.waxseal."+d.ID, d.ID+d.Revision
 		for _, c := range d.Credentials {
 			d.Revision += fmt.Sprintf("/%s.%d", c.SHA256, in.Redeliver[c.SHA256])
 		}
@@ -213,6 +221,16 @@ func (w *world) issue(j model.Job) {
 	w.s.Records[r.IntentID] = escrow.Record{ID: r.IntentID, Wraps: []escrow.Wrap{{Member: "m1"}}}
 }
 
+// certify is the device's own SCEP request, at each installation of a document with a challenge.
+func (w *world) certify(profile, request string) string {
+	sha := fmt.Sprintf("own%d", len(w.s.Issued))
+	w.s.Issued = append(w.s.Issued, model.Certificate{Certificate: profiles.Certificate{SHA256: sha, RecordID: request, NotBefore: w.now,
+		NotAfter: w.now.Add(52 * week)}, Profile: profile, CA: "softca", Status: model.CertificateCurrent, CreatedAt: w.now,
+		RevokeOn: []profiles.Event{profiles.EventRetire, profiles.EventUnassign}})
+	w.s.Enrolment.Dirty = true
+	return sha
+}
+
 func (w *world) render(j model.Job) {
 	for i := range w.s.Documents {
 		d := &w.s.Documents[i]
@@ -242,6 +260,9 @@ func (w *world) answer() reconcile.Report {
 		w.docs[a.Document.Identifier], w.held[a.Document.Identifier] = a.Document.Proof, nil
 		for _, c := range a.Document.Credentials {
 			w.held[a.Document.Identifier] = append(w.held[a.Document.Identifier], c.SHA256)
+		}
+		for _, name := range a.Document.Challenges {
+			w.held[a.Document.Identifier] = append(w.held[a.Document.Identifier], w.certify(name, strings.TrimPrefix(a.Document.Revision, a.Document.ID+"/")))
 		}
 	case reconcile.ActionRemove:
 		_, there := w.docs[a.Identifier]

@@ -1,0 +1,147 @@
+package reconcile_test
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/waxseal/waxseal/platforms"
+	"github.com/waxseal/waxseal/profiles"
+	"github.com/waxseal/waxseal/server/internal/model"
+	"github.com/waxseal/waxseal/server/internal/reconcile"
+)
+
+// newOwn is a world with a SCEPCertificate "own" beside the rest.
+func newOwn(t *testing.T) *world {
+	w := newWorld(t)
+	w.s.Objects = append(w.s.Objects, profiles.Object{Kind: profiles.KindSCEPCertificate, Name: "own", Spec: &profiles.SCEPCertificate{
+		CertificateRequest: profiles.CertificateRequest{CertificateAuthority: "softca", Subject: "CN={{UserName}}", RenewalThresholdPercentage: 20}}})
+	w.assign("sign", "hist", "own")
+	return w
+}
+
+func (w *world) assign(names ...string) {
+	i := slices.IndexFunc(w.s.Objects, func(o profiles.Object) bool { return o.Kind == profiles.KindAssignment })
+	w.s.Objects[i] = profiles.Object{Kind: profiles.KindAssignment, Name: "a", Spec: &profiles.Assignment{Profiles: names, Include: []profiles.Target{{Group: "sales"}}}}
+	w.s.Enrolment.Dirty = true
+}
+
+// own are the certificates of the profile, as "sha status".
+func (w *world) own() []string {
+	var out []string
+	for _, c := range w.s.Issued {
+		if c.Profile == "own" {
+			out = append(out, c.SHA256+" "+string(c.Status))
+		}
+	}
+	return out
+}
+
+func (w *world) owns(want ...string) {
+	w.t.Helper()
+	if got := w.own(); !slices.Equal(got, want) {
+		w.t.Errorf("certificates %q, want %q", got, want)
+	}
+}
+
+// TestOwnKey: one certificate, verified by the inventory; nothing more happens until it is due.
+func TestOwnKey(t *testing.T) {
+	w := newOwn(t)
+	w.settle()
+	w.want("identity.own", model.DocumentVerified, platforms.ReasonVerified)
+	w.owns("own0 current")
+	for range 10 {
+		w.now = w.now.Add(4 * week)
+		w.settle()
+	}
+	w.owns("own0 current")
+	orders := reconcile.Orders(w.s, reconcile.Settings{}, w.now)
+	if len(orders) != 1 || orders[0].RequestID != w.s.Issued[0].RecordID || orders[0].Profile != "own" || orders[0].EnrolmentID != "e1" {
+		t.Errorf("orders %+v", orders)
+	}
+}
+
+// TestOwnKeyIsRenewed: when it is due, and also when it is over (SC-05); the former one stays current until the inventory has
+// shown the new one, and is superseded then. There is no moment without.
+func TestOwnKeyIsRenewed(t *testing.T) {
+	for name, after := range map[string]time.Duration{"due": 43 * week, "expired": 60 * week} {
+		t.Run(name, func(t *testing.T) {
+			w := newOwn(t)
+			w.settle()
+			w.now = w.now.Add(after)
+			w.s.ConnectorSeen = w.now
+			result := w.step(reconcile.Report{Outcome: reconcile.OutcomeIdle})
+			for range 50 {
+				if result.Action == nil {
+					break
+				}
+				result = w.step(w.answer())
+				if w.own()[0] == "own0 superseded" {
+					w.want("identity.own", model.DocumentVerified, platforms.ReasonVerified)
+				}
+			}
+			w.settle()
+			if all := w.own(); len(all) != 2 || all[0] != "own0 superseded" {
+				t.Errorf("certificates %q", all)
+			}
+			w.want("identity.own", model.DocumentVerified, platforms.ReasonVerified)
+		})
+	}
+}
+
+// TestOwnKeyOfAnEditedProfile: another certificate only if it would differ.
+func TestOwnKeyOfAnEditedProfile(t *testing.T) {
+	w := newOwn(t)
+	w.settle()
+	edit := func(change func(*profiles.CertificateRequest)) {
+		i := slices.IndexFunc(w.s.Objects, func(o profiles.Object) bool { return o.Name == "own" })
+		spec := *w.s.Objects[i].Spec.(*profiles.SCEPCertificate)
+		change(&spec.CertificateRequest)
+		w.s.Objects[i].Spec, w.s.Enrolment.Dirty = &spec, true
+		w.settle()
+	}
+	edit(func(r *profiles.CertificateRequest) {
+		r.RenewalThresholdPercentage, r.RevokeOn = 30, []profiles.Event{profiles.EventWipe}
+	})
+	w.owns("own0 current")
+	edit(func(r *profiles.CertificateRequest) { r.Subject = "CN=x {{UserName}}" })
+	w.owns("own0 superseded", "own2 current")
+}
+
+// TestOwnKeyDeletedByHand: a few times another is ordered; then somebody has to look (PK-11).
+func TestOwnKeyDeletedByHand(t *testing.T) {
+	w := newOwn(t)
+	w.settle()
+	for range 6 {
+		for _, c := range w.s.Issued {
+			w.hide[c.SHA256] = c.Profile == "own"
+		}
+		w.now = w.now.Add(25 * time.Hour)
+		w.s.ConnectorSeen = w.now
+		w.settle()
+	}
+	if n := len(w.own()); n != 4 {
+		t.Errorf("%d certificates %q, want the first and three more", n, w.own())
+	}
+}
+
+// TestOwnKeyGoes: when the profile is taken away the certificate stays current until the device has given it up, and goes by
+// the event of the profile then.
+func TestOwnKeyGoes(t *testing.T) {
+	w := newOwn(t)
+	w.settle()
+	w.assign("sign", "hist")
+	w.refuse["identity.own"] = ""
+	result := w.step(reconcile.Report{Outcome: reconcile.OutcomeIdle})
+	for range 50 {
+		if result.Action == nil {
+			break
+		}
+		if _, there := w.docs["io.waxseal.identity.own"]; there {
+			w.owns("own0 current")
+		}
+		result = w.step(w.answer())
+	}
+	w.settle()
+	w.owns("own0 revoking")
+}
