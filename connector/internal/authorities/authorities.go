@@ -11,6 +11,7 @@ import (
 
 	"github.com/waxseal/waxseal/connector/internal/ca"
 	"github.com/waxseal/waxseal/connector/internal/ca/adcs"
+	"github.com/waxseal/waxseal/connector/internal/ca/digicert"
 	"github.com/waxseal/waxseal/connector/internal/ca/ledger"
 	"github.com/waxseal/waxseal/connector/internal/journal"
 	"github.com/waxseal/waxseal/connector/internal/keyring"
@@ -23,7 +24,9 @@ type Maker func(s ca.Settings, env ca.Env) (ledger.Upstream, error)
 // makers has every kind.
 func makers() map[string]Maker {
 	return map[string]Maker{
-		"adcs": adcs.New,
+		"adcs":            adcs.New,
+		"digicert":        digicert.New,
+		"digicert-legacy": digicert.NewLegacy,
 	}
 }
 

@@ -148,18 +148,13 @@ func TestAnswers(t *testing.T) {
 		{"redirected", func(s *server) { s.status = 302 }, false, "https://login.corp.test/"},
 		{"another host", func(s *server) { s.cesURL = "https://evil.test/CES" }, false, "set enrolmentURL"},
 		{"Kerberos only", func(s *server) { s.cesURL = "x"; s.auth = "2" }, false, "same kind of authentication"},
-		{"no template", func(s *server) {}, false, "no template"},
 	}
 	for _, tc := range cases {
 		t.Run(tc.name, func(t *testing.T) {
 			s := newServer(t)
 			tc.set(s)
-			in := intent(t)
-			if tc.name == "no template" {
-				in.Template = "Unknown"
-			}
 			var n note
-			_, err := s.adapter(usual()).Enroll(t.Context(), n.question(in))
+			_, err := s.adapter(usual()).Enroll(t.Context(), n.question(intent(t)))
 			var refused *ca.RefusedError
 			if err == nil || errors.As(err, &refused) != tc.final || !strings.Contains(err.Error(), tc.says) {
 				t.Errorf("got %v, want %q", err, tc.says)
@@ -168,6 +163,15 @@ func TestAnswers(t *testing.T) {
 				t.Errorf("the password is in %q", err)
 			}
 		})
+	}
+}
+
+func TestUnknownTemplate(t *testing.T) {
+	in := intent(t)
+	in.Template = "Unknown"
+	var n note
+	if _, err := newServer(t).adapter(usual()).Enroll(t.Context(), n.question(in)); err == nil || !strings.Contains(err.Error(), `no template "Unknown"`) {
+		t.Errorf("got %v", err)
 	}
 }
 
