@@ -2,17 +2,12 @@ package leak
 
 import (
 	"bytes"
-	"crypto"
 	"crypto/rand"
 	"database/sql"
-	"encoding/base64"
-	"encoding/json"
-	"io"
 	"net/http"
 	"strings"
 
-	"github.com/waxseal/waxseal/internal/cms"
-	"github.com/waxseal/waxseal/platforms/apple/mdm"
+	"github.com/waxseal/waxseal/agent/apple"
 )
 
 // iphones and macs of the story, all Alice's: her imported keys travel to each.
@@ -51,11 +46,16 @@ func (h *house) escrowBootstrap(device string) {
 		h.t.Fatal(err)
 	}
 	h.passing[device+": bootstrap token"] = passing{[]string{string(token)}, ofBootstrap}
-	header := mdm.Header{Enrollment: mdm.Enrollment{UDID: h.udid(device)}}
-	h.checkIn(device, &mdm.SetBootstrapToken{Header: header, BootstrapToken: token})
-	answer := h.checkIn(device, &mdm.GetBootstrapToken{Header: header})
-	if !holds(answer, string(token)) {
-		h.t.Errorf("the server gives another bootstrap token back: %q", answer)
+	d, err := apple.Open(apple.Config{State: h.path(device)})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	defer func() { _ = d.Close() }()
+	if err := d.SetBootstrapToken(h.t.Context(), token); err != nil {
+		h.t.Fatal(err)
+	}
+	if got, err := d.BootstrapToken(h.t.Context()); err != nil || !bytes.Equal(got, token) {
+		h.t.Errorf("the server gives another bootstrap token back: %v", err)
 	}
 }
 
@@ -76,55 +76,4 @@ func (h *house) bootstrapTokens() (n int) {
 		h.t.Fatal(err)
 	}
 	return n
-}
-
-func (h *house) udid(device string) string {
-	h.t.Helper()
-	var info struct{ UDID string }
-	if err := json.Unmarshal([]byte(h.must("waxseal-agent", "info", "--state", h.path(device))), &info); err != nil || info.UDID == "" {
-		h.t.Fatalf("%s has no UDID: %v", device, err)
-	}
-	return info.UDID
-}
-
-// identity is a device's own, out of its keychain.
-func (h *house) identity(device string) opener {
-	h.t.Helper()
-	for _, o := range h.exported(device, h.path("own-"+device)) {
-		if ofDeviceCA(o.cert) {
-			return o
-		}
-	}
-	h.t.Fatalf("%s has no certificate of the device CA", device)
-	return opener{}
-}
-
-// checkIn sends a message by the identity of a device of Apple's.
-func (h *house) checkIn(device string, m mdm.Message) []byte {
-	h.t.Helper()
-	message, err := mdm.EncodeCheckin(m)
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	id := h.identity(device)
-	signature, err := cms.Sign(message, id.cert, id.key.(crypto.Signer), cms.SignOptions{Detached: true})
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	req, err := http.NewRequestWithContext(h.t.Context(), http.MethodPut, h.proxy.URL+checkin, bytes.NewReader(message))
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	req.Header.Set("Content-Type", "application/x-apple-aspen-mdm-checkin")
-	req.Header.Set("Mdm-Signature", base64.StdEncoding.EncodeToString(signature))
-	resp, err := h.proxy.Client().Do(req)
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	defer func() { _ = resp.Body.Close() }()
-	answer, err := io.ReadAll(resp.Body)
-	if err != nil || resp.StatusCode != http.StatusOK {
-		h.t.Fatalf("%s: %s, %v: %s", m.Type(), resp.Status, err, answer)
-	}
-	return answer
 }
