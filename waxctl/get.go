@@ -72,6 +72,10 @@ func listings() map[string]listing {
 		},
 			func(c api.Connector) []string { return []string{c.ID, c.Name, c.State, c.Member, when(c.LastSeen)} },
 			"CONNECTOR", "NAME", "STATE", "FINGERPRINT", "LAST SEEN"),
+		"cas": listed(func(c *api.Client) func(context.Context, api.PageQuery) (api.Page[api.CA], error) { return c.CAs },
+			func(c api.CA) []string {
+				return []string{c.Name, c.Kind, c.Subject, day(c.NotAfter), strings.Join(c.Templates, " "), strings.Join(c.Connectors, " ")}
+			}, "CA", "KIND", "SUBJECT", "UNTIL", "TEMPLATES", "CONNECTORS"),
 		"jobs": listed(func(c *api.Client) func(context.Context, api.PageQuery) (api.Page[api.Job], error) { return c.Jobs },
 			func(j api.Job) []string {
 				return []string{j.ID, j.Kind, j.User, j.DocumentID, j.State, fmt.Sprint(j.Attempt), j.Reason, j.Error}
@@ -82,11 +86,11 @@ func listings() map[string]listing {
 func (p *program) getCommand() *cobra.Command {
 	var output string
 	cmd := &cobra.Command{
-		Use: "get users|groups|profiles|devices|certificates|escrow|connectors|jobs", Short: "list what the server knows", Args: cobra.ExactArgs(1),
+		Use: "get users|groups|profiles|devices|certificates|escrow|connectors|cas|jobs", Short: "list what the server knows", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			l, ok := listings()[args[0]]
 			if !ok {
-				return withHint(fmt.Errorf("there are no %s to get", args[0]), "users, groups, profiles, devices, certificates, escrow, connectors or jobs")
+				return withHint(fmt.Errorf("there are no %s to get", args[0]), "users, groups, profiles, devices, certificates, escrow, connectors, cas or jobs")
 			}
 			return p.withClient(func(ctx context.Context, c *api.Client, _ []string) error {
 				items, rows, err := l.read(ctx, c)

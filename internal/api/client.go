@@ -192,6 +192,18 @@ func (c *Client) Connectors(ctx context.Context, q PageQuery) (Page[Connector], 
 	return list[Connector](ctx, c, "/connectors", q)
 }
 
+// CAs lists the certification authorities that connectors offer.
+func (c *Client) CAs(ctx context.Context, q PageQuery) (Page[CA], error) {
+	return list[CA](ctx, c, "/cas", q)
+}
+
+// TestCA has a connector look whether a CA's settings are right; no certificate is issued.
+func (c *Client) TestCA(ctx context.Context, name string) (CATest, error) {
+	var out CATest
+	err := c.do(ctx, http.MethodPost, "/cas/"+url.PathEscape(name)+"/test", nil, &out)
+	return out, err
+}
+
 // Jobs lists jobs.
 func (c *Client) Jobs(ctx context.Context, q PageQuery) (Page[Job], error) {
 	return list[Job](ctx, c, "/jobs", q)

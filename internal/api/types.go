@@ -117,10 +117,34 @@ type Connector struct {
 	LastSeen  time.Time    `json:"lastSeen"`
 }
 
+// CA is a certification authority that connectors offer.
+type CA struct {
+	Name       string    `json:"name" doc:"What profiles call it"`
+	Kind       string    `json:"kind" doc:"softca, or the protocol by which the connector asks another CA"`
+	Subject    string    `json:"subject" doc:"Of the issuing certificate"`
+	NotAfter   time.Time `json:"notAfter" doc:"When the issuing certificate ends"`
+	Templates  []string  `json:"templates,omitempty"`
+	Connectors []string  `json:"connectors" doc:"Names of the connectors that can ask it"`
+}
+
+// CATest is what a connector found out about a CA's settings.
+type CATest struct {
+	CA       string      `json:"ca"`
+	OK       bool        `json:"ok"`
+	Findings []CAFinding `json:"findings"`
+}
+
+// CAFinding is one thing that was looked at.
+type CAFinding struct {
+	Check  string `json:"check"`
+	OK     bool   `json:"ok"`
+	Detail string `json:"detail" doc:"What was found; if it is wrong, what would be right"`
+}
+
 // Job is work for a connector.
 type Job struct {
 	ID          string    `json:"id"`
-	Kind        string    `json:"kind" enum:"identity,issue,render,revoke,rewrap"`
+	Kind        string    `json:"kind" enum:"identity,issue,certify,render,revoke,rewrap,testca"`
 	Key         string    `json:"key"`
 	State       string    `json:"state" enum:"open,leased,done,failed,obsolete"`
 	Attempt     int       `json:"attempt"`

@@ -61,6 +61,10 @@ type Config struct {
 	ConnectorSilence time.Duration
 	// Preview gives the documents of an enrolment as they would be decided now, without any effect; may be nil.
 	Preview func(ctx context.Context, enrolmentID string) ([]model.DocumentState, error)
+	// Kick tells connectors that there is a job; may be nil.
+	Kick func()
+	// TestWait is how long a test of a CA is waited for [60 s], TestTick how often its answer is looked for [250 ms].
+	TestWait, TestTick time.Duration
 	// Wake has the push worker look for work after a change; it does not block. May be nil.
 	Wake func()
 	// Refusals audits what strangers are refused, bounded; may be nil.
@@ -83,6 +87,15 @@ type Service struct {
 func New(c Config) *Service {
 	if c.ConnectorSilence == 0 {
 		c.ConnectorSilence = 2 * time.Minute
+	}
+	if c.Kick == nil {
+		c.Kick = func() {}
+	}
+	if c.TestWait == 0 {
+		c.TestWait = time.Minute
+	}
+	if c.TestTick == 0 {
+		c.TestTick = 250 * time.Millisecond
 	}
 	if c.Wake == nil {
 		c.Wake = func() {}
@@ -111,6 +124,7 @@ func (s *Service) Register(r *web.Router) error {
 	s.registerDevices(h)
 	s.registerEscrow(h)
 	s.registerConnectors(h)
+	s.registerAuthorities(h)
 	var err error
 	if s.openAPI, err = json.Marshal(h.OpenAPI()); err != nil {
 		return fmt.Errorf("describing the admin API: %w", err)

@@ -42,6 +42,9 @@ type Store interface {
 	Certificates(ctx context.Context, p Page) ([]model.Certificate, error)
 	EscrowRecords(ctx context.Context, p Page) ([]model.EscrowRecord, error)
 	Jobs(ctx context.Context, p Page) ([]model.Job, error)
+	// CreateJob stores a job for a connector; JobByID reads one, model.ErrNotFound.
+	CreateJob(ctx context.Context, j model.Job, audit model.AuditEntry) (id string, err error)
+	JobByID(ctx context.Context, id string) (model.Job, error)
 	// Import stores a record with its public certificate and makes the user's enrolments dirty. created is false, and nothing changes, when
 	// the user already has a record of that certificate.
 	Import(ctx context.Context, r model.EscrowRecord, c model.Certificate, audit model.AuditEntry) (created bool, err error)

@@ -67,6 +67,9 @@ func (db *DB) BeginSCEPRequest(ctx context.Context, r model.SCEPRequest, job mod
 // before: which of them it has, only the device knows.
 func (t *tx) certified(c *connectorapi.CertifiedEffect, jobID string, now time.Time) error {
 	cert := c.Certificate
+	if _, err := one[string](t, `SELECT sha256 FROM certificates WHERE sha256 = $1 AND user_id = $2`, cert.SHA256, cert.UserID); !isAbsent(err) {
+		return err // the same answer again
+	}
 	ended, err := t.hasEnded(cert.EnrolmentID)
 	if err != nil {
 		return err

@@ -19,6 +19,7 @@ import (
 	"github.com/waxseal/waxseal/server/internal/connectorapi"
 	"github.com/waxseal/waxseal/server/internal/delivery"
 	"github.com/waxseal/waxseal/server/internal/identity"
+	"github.com/waxseal/waxseal/server/internal/issuance"
 	"github.com/waxseal/waxseal/server/internal/model"
 	"github.com/waxseal/waxseal/server/internal/push"
 	"github.com/waxseal/waxseal/server/internal/store"
@@ -33,6 +34,7 @@ type Store interface {
 	admin.Store
 	push.Store
 	windowsmdm.Sessions
+	issuance.Store
 	DeviceAuthority(ctx context.Context) (deviceCA, raCertificate []byte, err error)
 	Keeper
 }
@@ -57,7 +59,7 @@ type class struct {
 
 // Run runs the whole suite.
 func Run(t *testing.T, open Open) {
-	for _, list := range [][]class{adminClasses(), identityClasses(), deliveryClasses(), jobClasses(), trustClasses(), sweepClasses(), windowsClasses(), channelClasses(), androidClasses(), concurrencyClasses()} {
+	for _, list := range [][]class{adminClasses(), identityClasses(), deliveryClasses(), jobClasses(), trustClasses(), sweepClasses(), windowsClasses(), channelClasses(), scepClasses(), androidClasses(), concurrencyClasses()} {
 		for _, c := range list {
 			t.Run(c.name, func(t *testing.T) {
 				c.test(t, &fixture{T: t, Store: open(t), ctx: t.Context(), now: start()})

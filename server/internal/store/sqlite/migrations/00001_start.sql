@@ -1,11 +1,11 @@
 -- +goose Up
 -- Counters that many transactions look at: 'generation' grows with profiles, assignments and CAs; the row 'trust' is the
--- lock of everything that depends on the key set.
+-- lock of everything that depends on the key set; 'status' numbers the changes in ca_answers, and is their lock.
 CREATE TABLE meta (
     name  TEXT PRIMARY KEY,
     value INTEGER NOT NULL
 );
-INSERT INTO meta (name, value) VALUES ('generation', 1), ('trust', 0);
+INSERT INTO meta (name, value) VALUES ('generation', 1), ('trust', 0), ('status', 0);
 
 CREATE TABLE settings (
     name  TEXT PRIMARY KEY,
@@ -290,7 +290,36 @@ CREATE TABLE audit (
     detail  TEXT NOT NULL
 );
 
+-- Revocation lists and certificates of the S/MIME CA, served as they are. A list is replaced by one of a higher number only.
+CREATE TABLE ca_files (
+    name       TEXT PRIMARY KEY,
+    content    BLOB NOT NULL,
+    number     INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL
+);
+
+-- Signed OCSP answers of the S/MIME CA. A revoked certificate stays revoked. change numbers certificates and revocations in
+-- the order in which they became known, so that connectors learn of each other's.
+CREATE TABLE ca_answers (
+    ca          TEXT NOT NULL,
+    serial      TEXT NOT NULL,
+    not_after   INTEGER NOT NULL,
+    revoked     BOOLEAN NOT NULL,
+    this_update INTEGER NOT NULL,
+    next_update INTEGER NOT NULL,
+    due_at      INTEGER NOT NULL,
+    member_id   TEXT NOT NULL,
+    change      INTEGER NOT NULL,
+    sha1        BLOB NOT NULL,
+    sha256      BLOB NOT NULL,
+    PRIMARY KEY (ca, serial)
+);
+CREATE UNIQUE INDEX ca_answers_change ON ca_answers (change);
+CREATE INDEX ca_answers_due ON ca_answers (due_at);
+
 -- +goose Down
+DROP TABLE ca_answers;
+DROP TABLE ca_files;
 DROP TABLE audit;
 DROP TABLE scep_requests;
 DROP TABLE challenges;

@@ -1,0 +1,125 @@
+package storetest
+
+import (
+	"context"
+	"testing"
+
+	"github.com/waxseal/waxseal/internal/link"
+	"github.com/waxseal/waxseal/server/internal/connectorapi"
+	"github.com/waxseal/waxseal/server/internal/issuance"
+	"github.com/waxseal/waxseal/server/internal/model"
+)
+
+var _ issuance.Store = Store(nil)
+
+func scepClasses() []class {
+	return []class{
+		{"a challenge is good for one key, and gives the same certificate again", scepOnce},
+		{"each request has a certificate of its own beside the others", scepBeside},
+		{"a certificate for an enrolment that ended is revoked", scepTooLate},
+		{"a late answer of a CA is not thrown away", scepLate},
+		{"what is found out about a CA is kept with its job", testsCA},
+	}
+}
+
+func (f *fixture) scepRequest(e model.Enrolment, hash, key string) (model.SCEPRequest, error) {
+	f.Helper()
+	return f.BeginSCEPRequest(f.ctx, model.SCEPRequest{Hash: hash, EnrolmentID: e.ID, RequestID: "request", KeySHA256: key, TransactionID: "t-" + hash, CreatedAt: f.now},
+		model.Job{Key: "certify:" + hash, Kind: link.JobCertify, Payload: []byte(`{}`), UserID: e.UserID, EnrolmentID: e.ID, RunAt: f.now})
+}
+
+// certified lets the connector answer a certify job.
+func (f *fixture) certified(e model.Enrolment, c model.Connector) (connectorapi.Completion, string) {
+	f.Helper()
+	done := f.completion(f.claim(c))
+	cert := f.certificate(f.sha())
+	cert.Kind, cert.UserID, cert.DeviceID, cert.EnrolmentID = model.CertificateIssued, e.UserID, e.DeviceID, e.ID
+	cert.Profile, cert.CA, cert.RecordID, cert.Status, cert.StatusAt, cert.CreatedAt = "own", "softca", "request", model.CertificateCurrent, f.now, f.now
+	done.Certified = &connectorapi.CertifiedEffect{Certificate: cert, Chain: [][]byte{[]byte("issuer")}}
+	return done, cert.SHA256
+}
+
+func scepOnce(_ *testing.T, f *fixture) {
+	u, c := f.user("a@x.example"), f.connector("m1")
+	e := f.enrol(u, c, "UDID")
+	r, err := f.scepRequest(e, "h1", "key")
+	f.ok(err)
+	again, err := f.scepRequest(e, "h1", "key")
+	f.ok(err)
+	equal(f, "job", again.JobID, r.JobID)
+	_, err = f.scepRequest(e, "h1", "another key")
+	f.is(err, model.ErrSpent)
+	_, err = f.SCEPRequest(f.ctx, "h2")
+	f.is(err, model.ErrNotFound)
+	done, sha := f.certified(e, c)
+	f.settle(e.ID)
+	f.ok(f.Complete(f.ctx, done))
+	stored := get(f.SCEPRequest(f.ctx, "h1"))(f)
+	equal(f, "chain", string(stored.Chain[0]), "issuer")
+	equal(f, "found by transaction", get(f.SCEPRequestByTransaction(f.ctx, "t-h1", "key"))(f).Hash, "h1")
+	_, err = f.SCEPRequestByTransaction(f.ctx, "t-h1", "another key")
+	f.is(err, model.ErrNotFound)
+	equal(f, "certificate", get(f.IssuedCertificate(f.ctx, sha))(f).Profile, "own")
+	equal(f, "the device shall be looked at", f.snapshot(e.ID).Enrolment.Dirty, true)
+	f.ok(f.CheckOut(f.ctx, e.ID, model.RemovalReported, "unenroll", f.now, f.audit("device.unenrol")))
+	_ = f.Complete(f.ctx, done) // again, and late: nothing becomes current by it
+	equal(f, "status", f.certificateBySHA(sha).Status, model.CertificateRemoved)
+}
+
+func scepBeside(_ *testing.T, f *fixture) {
+	u, c := f.user("a@x.example"), f.connector("m1")
+	e := f.enrol(u, c, "UDID")
+	for _, hash := range []string{"h1", "h2"} {
+		get(f.scepRequest(e, hash, "key "+hash))(f)
+		done, _ := f.certified(e, c)
+		f.ok(f.Complete(f.ctx, done))
+	}
+	current := 0
+	for _, cert := range f.snapshot(e.ID).Issued {
+		if cert.Status == model.CertificateCurrent && cert.RecordID == "request" {
+			current++
+		}
+	}
+	equal(f, "current certificates", current, 2)
+}
+
+func scepTooLate(_ *testing.T, f *fixture) {
+	u, c := f.user("a@x.example"), f.connector("m1")
+	e := f.enrol(u, c, "UDID")
+	get(f.scepRequest(e, "h1", "key"))(f)
+	done, sha := f.certified(e, c)
+	f.ok(f.CheckOut(f.ctx, e.ID, model.RemovalReported, "unenroll", f.now, f.audit("device.unenrol")))
+	if err := f.Complete(context.WithoutCancel(f.ctx), done); err != nil {
+		f.is(err, model.ErrConflict)
+	}
+	equal(f, "status", f.certificateBySHA(sha).Status, model.CertificateSuperseded)
+	equal(f, "revocations", len(f.jobsOf(link.JobRevoke)), 1)
+	_, err := f.scepRequest(e, "h2", "key")
+	f.is(err, model.ErrConflict)
+}
+
+func scepLate(_ *testing.T, f *fixture) {
+	u, c := f.user("a@x.example"), f.connector("m1")
+	e := f.enrol(u, c, "UDID")
+	get(f.scepRequest(e, "h1", "key"))(f)
+	done, sha := f.certified(e, c)
+	done.Attempt-- // of a lease that ran out
+	if err := f.Complete(f.ctx, done); err != nil {
+		f.is(err, model.ErrConflict)
+	}
+	equal(f, "status", f.certificateBySHA(sha).Status, model.CertificateCurrent)
+	if len(get(f.SCEPRequest(f.ctx, "h1"))(f).Certificate) == 0 {
+		f.Errorf("the request has no answer")
+	}
+}
+
+func testsCA(_ *testing.T, f *fixture) {
+	c := f.connector("m1")
+	id := get(f.CreateJob(f.ctx, model.Job{Key: "testca:x", Kind: link.JobTestCA, Payload: []byte(`{"ca":"x"}`), RunAt: f.now}, f.audit("ca.test")))(f)
+	done := f.completion(f.claim(c))
+	done.Tested = &link.TestCAAnswer{Findings: []link.CAFinding{{Check: "url", OK: true, Detail: "it answers"}}}
+	f.ok(f.Complete(f.ctx, done))
+	j := f.job(id)
+	equal(f, "state", j.State, model.JobDone)
+	equal(f, "payload", string(j.Payload), `{"findings":[{"check":"url","ok":true,"detail":"it answers"}]}`)
+}
