@@ -55,6 +55,7 @@ type Settings struct {
 	ProfileSigningCert string
 	ProfileSigningKey  string
 	PKIURL             string
+	PKIListen          string
 	AccessRights       int
 	AcceptNewPublicURL bool
 	ConnectorSilence   time.Duration
@@ -104,7 +105,8 @@ func (s *Settings) moreFlags(f *pflag.FlagSet) {
 	f.StringVar(&s.Organization, "organization", DefaultOrganization, "name that people see on enrolment page and profiles")
 	f.StringVar(&s.ProfileSigningCert, "profile-signing-cert", "", "certificate chain that signs profiles, PEM; default: one of the server's own")
 	f.StringVar(&s.ProfileSigningKey, "profile-signing-key", "", "private key of --profile-signing-cert, PEM")
-	f.StringVar(&s.PKIURL, "pki-url", "", "plain http base URL of revocation lists, in certificates of the built-in CA; default: http://HOST/pki of the public URL")
+	f.StringVar(&s.PKIURL, "pki-url", "", "plain http base URL of revocation lists, in certificates of the built-in CA; default: http://HOST/pki of the public URL, with the port of --pki-listen")
+	f.StringVar(&s.PKIListen, "pki-listen", "", "address of a plain http listener for revocation lists, CA certificates and OCSP alone, such as :80; default: a proxy hands them on")
 	f.IntVar(&s.AccessRights, "access-rights", DefaultAccessRights, "what the server may do on devices (Apple's AccessRights); fixed at the first enrolment")
 	f.BoolVar(&s.AcceptNewPublicURL, "accept-new-public-url", false, "accept another public URL, though enrolled devices know only the former")
 	f.DurationVar(&s.ConnectorSilence, "connector-silence", DefaultConnectorSilence, "how long connectors may be silent before they count as down")

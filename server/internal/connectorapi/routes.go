@@ -24,6 +24,7 @@ func (s *Service) Routes(r *web.Router) {
 	r.Handle("/connector/v1/claim", web.Options{MaxBody: maxSmall}, s.authorised(s.claim), http.MethodPost)
 	r.Handle("/connector/v1/jobs/{id}/result", web.Options{MaxBody: web.MaxAdmin}, s.authorised(s.result), http.MethodPost)
 	r.Handle("/connector/v1/keyset", web.Options{}, s.authorised(s.keySet), http.MethodGet)
+	r.Handle("/connector/v1/status", web.Options{MaxBody: link.MaxBody}, s.authorised(s.status), http.MethodPost)
 	r.Handle("/connector/v1/pending", web.Options{}, s.authorised(s.pending), http.MethodGet)
 }
 

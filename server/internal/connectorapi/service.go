@@ -51,6 +51,8 @@ const (
 // Config is what the endpoint needs; zero Clock, Rand and After mean the real ones.
 type Config struct {
 	Store Store
+	// Status keeps revocation lists and OCSP answers.
+	Status StatusStore
 	// RAKey is the server's SCEP key, for which the device CA issues the RA certificate.
 	RAKey crypto.Signer
 	// Lease is how long a connector may work on a job before another may have it [60 s].

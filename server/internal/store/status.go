@@ -71,6 +71,9 @@ func (db *DB) ExchangeStatus(ctx context.Context, x connectorapi.StatusExchange)
 		if err != nil {
 			return err
 		}
+		if x.Request.Cursor > last {
+			x.Request.Cursor = 0 // this database was put back from a backup
+		}
 		for _, step := range []func(connectorapi.StatusExchange, *link.StatusResponse) error{
 			t.statusFiles, t.statusLearned(last), t.statusAnswers(last), t.statusLacks, t.statusDue, t.statusReview, t.statusShared,
 		} {
@@ -110,9 +113,6 @@ func (t *tx) statusFiles(x connectorapi.StatusExchange, out *link.StatusResponse
 // statusLearned gives what others issued, and every revocation: a keyring that was put back from a backup has lost its own.
 func (t *tx) statusLearned(last int64) func(connectorapi.StatusExchange, *link.StatusResponse) error {
 	return func(x connectorapi.StatusExchange, out *link.StatusResponse) error {
-		if x.Request.Cursor > last {
-			x.Request.Cursor = 0 // this database was put back from a backup
-		}
 		found, err := list(t, caAnswers(), `WHERE change > $1 AND (member_id <> $2 OR revoked) ORDER BY change LIMIT $3`,
 			x.Request.Cursor, x.Connector.Member.ID, link.MaxStatus+1)
 		if err != nil {
@@ -138,7 +138,7 @@ func statusAnswersOf(found []caAnswer) []link.StatusAnswer {
 
 // statusAnswers stores answers. What changes what is known of a certificate gets a number.
 func (t *tx) statusAnswers(last int64) func(connectorapi.StatusExchange, *link.StatusResponse) error {
-	return func(x connectorapi.StatusExchange, _ *link.StatusResponse) error {
+	return func(x connectorapi.StatusExchange, out *link.StatusResponse) error {
 		if len(x.Answers) == 0 {
 			return nil
 		}
@@ -155,7 +155,11 @@ func (t *tx) statusAnswers(last int64) func(connectorapi.StatusExchange, *link.S
 				return err
 			}
 		}
-		return t.do(`UPDATE meta SET value = $1 WHERE name = 'status'`, last+int64(len(x.Answers)))
+		newest := last + int64(len(x.Answers))
+		if !out.More {
+			out.Cursor = newest // of these the connector knows
+		}
+		return t.do(`UPDATE meta SET value = $1 WHERE name = 'status'`, newest)
 	}
 }
 
@@ -222,5 +226,5 @@ func (t *tx) statusShared(x connectorapi.StatusExchange, out *link.StatusRespons
 	if sum := sha256.Sum256(sealed); hex.EncodeToString(sum[:]) != x.Request.Received {
 		out.SealedCAs = sealed
 	}
-	return t.do(`UPDATE connectors SET last_seen = $1 WHERE id = $2`, x.Now, x.Connector.ID)
+	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/gorilla/mux"
@@ -57,6 +58,7 @@ type Router struct {
 	cfg     Config
 	mux     *mux.Router
 	limiter *Limiter
+	raw     map[string]http.Handler // by prefix
 }
 
 // New makes a router without routes.
@@ -70,7 +72,7 @@ func New(cfg Config) *Router {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	r := &Router{cfg: cfg, mux: mux.NewRouter(), limiter: NewLimiter(cfg.PerSecond, cfg.Burst, cfg.Clock)}
+	r := &Router{cfg: cfg, mux: mux.NewRouter(), limiter: NewLimiter(cfg.PerSecond, cfg.Burst, cfg.Clock), raw: map[string]http.Handler{}}
 	r.mux.Use(notePattern)
 	r.mux.NotFoundHandler = r.wrap(Options{}, func(http.ResponseWriter, *http.Request) error {
 		return Errorf(http.StatusNotFound, "there is nothing at this address")
@@ -92,6 +94,26 @@ func (r *Router) Mount(prefix string, maxBody int64, h http.Handler) {
 		h.ServeHTTP(w, req)
 		return nil
 	}))
+}
+
+// MountRaw hands a whole subtree to a handler that takes the path apart by itself: mux would clean double slashes away. prefix
+// begins and ends in a slash. Register it before the first request.
+func (r *Router) MountRaw(prefix string, maxBody int64, h http.Handler) {
+	r.raw[prefix] = r.wrap(Options{MaxBody: maxBody}, func(w http.ResponseWriter, req *http.Request) error {
+		eventOf(req.Context()).pattern = prefix
+		h.ServeHTTP(w, req)
+		return nil
+	})
+}
+
+// handler is who answers a path.
+func (r *Router) handler(path string) http.Handler {
+	for prefix, h := range r.raw {
+		if strings.HasPrefix(path, prefix) {
+			return h
+		}
+	}
+	return r.mux
 }
 
 // Mux is the router itself, for huma's adapter, which registers its own routes. They get the log event and the recover,
@@ -150,7 +172,7 @@ func (r *Router) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		r.finish(req, rec, ev, r.cfg.Clock().Sub(start))
 	}()
 	req.Body = http.MaxBytesReader(rec, req.Body, MaxAdmin)
-	r.mux.ServeHTTP(rec, req.WithContext(context.WithValue(req.Context(), eventKey{}, ev)))
+	r.handler(req.URL.Path).ServeHTTP(rec, req.WithContext(context.WithValue(req.Context(), eventKey{}, ev)))
 }
 
 // ReadBody reads a whole request body within the route's cap.
