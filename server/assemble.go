@@ -35,6 +35,8 @@ type server struct {
 	db      *store.DB
 	fixed   fixed
 	proxies []netip.Prefix
+	// pkiBound is the address of the plain listener; empty: there is none.
+	pkiBound string
 
 	tls       *tls.Config
 	ownTLS    *pki.OwnTLS // nil with a configured certificate
@@ -54,8 +56,11 @@ type server struct {
 }
 
 // assemble makes or finds keys and values, then wires the rooms.
-func assemble(ctx context.Context, c Config, db *store.DB, bound string) (*server, error) {
-	s := &server{Config: c, db: db, metrics: newMetrics()}
+func assemble(ctx context.Context, c Config, db *store.DB, l *listeners) (*server, error) {
+	s, bound := &server{Config: c, db: db, metrics: newMetrics()}, l.url
+	if l.pki != nil {
+		s.pkiBound = l.pki.Addr().String()
+	}
 	var err error
 	if s.proxies, err = c.Settings.Proxies(); err != nil {
 		return nil, err

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/waxseal/waxseal/server/internal/config"
+	"github.com/waxseal/waxseal/server/internal/status"
 	"github.com/waxseal/waxseal/server/internal/store"
 	"github.com/waxseal/waxseal/server/internal/store/postgres"
 	"github.com/waxseal/waxseal/server/internal/store/sqlite"
@@ -61,7 +62,7 @@ func Run(ctx context.Context, c Config) error {
 		return err
 	}
 	defer listeners.close()
-	s, err := assemble(ctx, c, db, listeners.url)
+	s, err := assemble(ctx, c, db, listeners)
 	if err != nil {
 		return err
 	}
@@ -115,8 +116,13 @@ func (s *server) serve(ctx context.Context, l *listeners) error {
 		config.ClientAuth = tls.RequestClientCert // the endpoint verifies it, and says what is wrong with it
 		servers, sockets = append(servers, s.httpServer(requests, config)), append(sockets, l.device)
 	}
-	for i := range servers {
-		group.Go(func() error { return serveOn(servers[i], sockets[i]) })
+	for i, one := range servers {
+		group.Go(func() error { return serveOn(one, sockets[i]) })
+	}
+	if l.pki != nil {
+		plain := s.plainServer(requests)
+		servers = append(servers, plain)
+		group.Go(func() error { return servePlain(plain, l.pki) })
 	}
 	group.Go(func() error { return s.push.Run(ctx) })
 	group.Go(func() error { return s.sweep(ctx) })
@@ -132,6 +138,23 @@ func (s *server) serve(ctx context.Context, l *listeners) error {
 
 func serveOn(server *http.Server, l net.Listener) error {
 	if err := server.ServeTLS(l, "", ""); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serving on %s: %w", l.Addr(), err)
+	}
+	return nil
+}
+
+// plainServer answers what anybody may ask about the S/MIME CA, and nothing else: by plain http, so that checking one
+// certificate never needs another (RFC 5280 section 8).
+func (s *server) plainServer(requests context.Context) *http.Server {
+	router := web.New(s.routerConfig())
+	router.MountRaw("/", status.MaxBody, s.status())
+	h := web.NewServer(router, s.Logger)
+	h.BaseContext = func(net.Listener) context.Context { return requests }
+	return h
+}
+
+func servePlain(server *http.Server, l net.Listener) error {
+	if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serving on %s: %w", l.Addr(), err)
 	}
 	return nil

@@ -9,6 +9,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
+	"net/http"
 	"net/url"
 	"strings"
 	"time"
@@ -34,17 +36,18 @@ import (
 	"github.com/waxseal/waxseal/server/internal/reconcile"
 	"github.com/waxseal/waxseal/server/internal/scep"
 	"github.com/waxseal/waxseal/server/internal/sender"
+	"github.com/waxseal/waxseal/server/internal/status"
 	"github.com/waxseal/waxseal/server/internal/web"
 	"github.com/waxseal/waxseal/server/internal/windowsmdm"
 )
 
 // wire makes the rooms and connects them: whatever is committed wakes who waits for it.
 func (s *server) wire(token string) error {
-	s.router = web.New(web.Config{Logger: s.Logger, Clock: s.Clock, Rand: s.Rand, TrustedProxies: s.proxies, Observe: s.metrics.observe})
+	s.router = web.New(s.routerConfig())
 	refusals := web.NewRefusals(s.db, s.Logger, s.Clock)
 	s.identity = identity.New(identity.Config{Store: s.db, Jobs: s.db, Users: s.db, Clock: s.Clock, Rand: s.Rand})
 	s.push = push.New(push.Config{Store: s.db, Sender: s.sender, Logger: s.Logger, Clock: s.Clock, Observe: s.metrics.pushed})
-	s.connectors = connectorapi.New(connectorapi.Config{Store: s.db, RAKey: s.raKey, Lease: s.Settings.JobLease, PKIURL: s.pkiURL(), CheckRendered: checkRendered,
+	s.connectors = connectorapi.New(connectorapi.Config{Store: s.db, Status: s.db, RAKey: s.raKey, Lease: s.Settings.JobLease, PKIURL: s.pkiURL(), CheckRendered: checkRendered,
 		Refusals: refusals, Stored: func() { s.identity.Kick(); s.issuance.Kick(); s.push.Kick() }, Clock: s.Clock, Rand: s.Rand, Logger: s.Logger})
 	authority := identity.NewAuthority(s.db.DeviceAuthority)
 	s.connectors.Routes(s.router)
@@ -59,6 +62,7 @@ func (s *server) wire(token string) error {
 	s.companions.Routes(s.router)
 	scep.New(scep.Config{Identity: s.identity, Authority: authority, RAKey: s.raKey, Refusals: refusals,
 		Issuance: s.issuance, Authorities: s.authorities, Kick: s.connectors.Notify, Logger: s.Logger}).Routes(s.router)
+	s.router.MountRaw(status.Prefix, status.MaxBody, s.status())
 	s.health()
 	return s.admin(token, refusals).Register(s.router)
 }
@@ -73,7 +77,24 @@ func (s *server) pkiURL() string {
 	if err != nil {
 		return ""
 	}
-	return "http://" + u.Hostname() + "/pki"
+	host := u.Hostname()
+	if _, port, err := net.SplitHostPort(s.pkiBound); err == nil && port != "80" {
+		host = net.JoinHostPort(host, port)
+	}
+	return "http://" + host + "/pki"
+}
+
+func (s *server) routerConfig() web.Config {
+	return web.Config{Logger: s.Logger, Clock: s.Clock, Rand: s.Rand, TrustedProxies: s.proxies, Observe: s.metrics.observe}
+}
+
+// status serves revocation lists and OCSP answers below the path of the PKI URL, whatever that is.
+func (s *server) status() http.Handler {
+	base := ""
+	if u, err := url.Parse(s.pkiURL()); err == nil {
+		base = u.Path
+	}
+	return status.New(status.Config{Store: s.db, BasePath: base, Clock: s.Clock, Logger: s.Logger})
 }
 
 // kick tells long polls and the push worker that something was committed.
