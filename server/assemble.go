@@ -44,7 +44,9 @@ type server struct {
 	raKey     *rsa.PrivateKey
 	pushTopic string // empty without a push certificate
 	sender    push.Sender
-	google    *amapi.Client // nil: Android devices come in by hand
+	// leaves are the certificates of settings, by the setting's name.
+	leaves map[string]*x509.Certificate
+	google *amapi.Client // nil: Android devices come in by hand
 
 	identity   *identity.Service
 	issuance   *issuance.Service
@@ -101,7 +103,7 @@ func (s *server) loadKeys(bound string) error {
 		s.signer, err = pki.OwnSigner(s.Settings.Data, s.ownTLS, s.Clock, s.Rand)
 	}
 	if err == nil {
-		s.warnExpired("profile-signing-cert", s.signer.Certificate)
+		s.watch("profile-signing-cert", s.signer.Certificate)
 	}
 	return err
 }
@@ -113,7 +115,7 @@ func (s *server) loadTLS(bound string) error {
 		if err != nil {
 			return err
 		}
-		s.warnExpired("tls-cert", pair.Leaf)
+		s.watch("tls-cert", pair.Leaf)
 		s.tls.Certificates = []tls.Certificate{pair}
 		return nil
 	}
@@ -135,12 +137,18 @@ func hosts(urls ...string) []string {
 	return out
 }
 
-// warnExpired raises what degrades one feature and stops nothing.
-func (s *server) warnExpired(name string, c *x509.Certificate) {
-	if c == nil || s.Clock().Before(c.NotAfter) {
+// watch keeps a certificate in view, and says at once that it has ended: that degrades one feature and stops nothing.
+func (s *server) watch(name string, c *x509.Certificate) {
+	if c == nil {
 		return
 	}
-	s.Logger.Warn("a certificate has expired; renew it", "setting", name, "subject", c.Subject.String(), "notAfter", c.NotAfter.UTC().Format(time.RFC3339))
+	if s.leaves == nil {
+		s.leaves = map[string]*x509.Certificate{}
+	}
+	s.leaves[name] = c
+	if !s.Clock().Before(c.NotAfter) {
+		s.Logger.Warn("a certificate has expired; renew it", "setting", name, "subject", c.Subject.String(), "notAfter", c.NotAfter.UTC().Format(time.RFC3339))
+	}
 }
 
 func (s *server) loadPush() error {
@@ -152,7 +160,7 @@ func (s *server) loadPush() error {
 	if err != nil {
 		return err
 	}
-	s.warnExpired("apns-cert", pair.Leaf)
+	s.watch("apns-cert", pair.Leaf)
 	roots, err := rootsOf(s.Settings.APNSCA)
 	if err != nil {
 		return err

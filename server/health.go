@@ -117,6 +117,7 @@ type metrics struct {
 	seconds  *prometheus.HistogramVec
 	pushes   *prometheus.CounterVec
 	unparsed *prometheus.CounterVec
+	expiry   expiryMetrics
 }
 
 func newMetrics() *metrics {
@@ -129,6 +130,7 @@ func newMetrics() *metrics {
 		unparsed: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "waxseal_unparsed_messages_total", Help: "Signed messages of devices that could not be parsed; an alarm."}, []string{"kind"}),
 	}
 	m.registry.MustRegister(m.requests, m.seconds, m.pushes, m.unparsed)
+	m.expiry = newExpiryMetrics(m.registry)
 	return m
 }
 

@@ -126,6 +126,7 @@ func (s *server) serve(ctx context.Context, l *listeners) error {
 	}
 	group.Go(func() error { return s.push.Run(ctx) })
 	group.Go(func() error { return s.sweep(ctx) })
+	group.Go(func() error { return s.watchExpiry(ctx) })
 	group.Go(func() error {
 		<-ctx.Done()
 		s.connectors.Stop()

@@ -107,6 +107,7 @@ func (s *server) admin(token string, refusals *web.Refusals) *admin.Service {
 	return admin.New(admin.Config{Store: s.db, Links: links{s}, Connectors: s.connectors,
 		CheckCustom: func(content []byte) error { return apple.CheckCustom(content, s.fixed.Namespace) },
 		Preview:     s.preview,
+		Expiring:    s.board().List,
 		PushTopic:   s.pushTopic, ConnectorSilence: s.Settings.ConnectorSilence, Kick: s.connectors.Notify, Wake: s.kick, Token: token, Version: s.Version, Refusals: refusals, Clock: s.Clock, Logger: s.Logger})
 }
 

@@ -84,10 +84,13 @@ func listings() map[string]listing {
 }
 
 func (p *program) getCommand() *cobra.Command {
-	var output string
+	var output, within string
 	cmd := &cobra.Command{
 		Use: "get users|groups|profiles|devices|certificates|escrow|connectors|cas|jobs", Short: "list what the server knows", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if within != "" {
+				return p.expiring(args[0], within, output)(cmd, args)
+			}
 			l, ok := listings()[args[0]]
 			if !ok {
 				return withHint(fmt.Errorf("there are no %s to get", args[0]), "users, groups, profiles, devices, certificates, escrow, connectors, cas or jobs")
@@ -102,6 +105,7 @@ func (p *program) getCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVarP(&output, "output", "o", "table", "table, json or yaml")
+	cmd.Flags().StringVar(&within, "expiring", "", "certificates: what ends within a time such as 30d, CAs and the server's own too")
 	return cmd
 }
 

@@ -197,6 +197,15 @@ func (c *Client) CAs(ctx context.Context, q PageQuery) (Page[CA], error) {
 	return list[CA](ctx, c, "/cas", q)
 }
 
+// Expiring is what ends within a time, soonest first: certificates in use, CAs, and the server's own; at most 1000.
+func (c *Client) Expiring(ctx context.Context, within time.Duration) ([]Expiring, error) {
+	var out struct {
+		Items []Expiring `json:"items"`
+	}
+	err := c.do(ctx, http.MethodGet, "/expiring?within="+url.QueryEscape(within.String()), nil, &out)
+	return out.Items, err
+}
+
 // TestCA has a connector look whether a CA's settings are right; no certificate is issued.
 func (c *Client) TestCA(ctx context.Context, name string) (CATest, error) {
 	var out CATest

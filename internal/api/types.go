@@ -127,6 +127,19 @@ type CA struct {
 	Connectors []string  `json:"connectors" doc:"Names of the connectors that can ask it"`
 }
 
+// Expiring is one thing that ends soon, or has ended.
+type Expiring struct {
+	Kind     string    `json:"kind" enum:"imported,issued,deviceIdentity,ca,server"`
+	Name     string    `json:"name,omitempty" doc:"Of a CA, or of a setting of the server"`
+	SHA256   string    `json:"sha256"`
+	Subject  string    `json:"subject"`
+	User     string    `json:"user,omitempty" doc:"UPN"`
+	DeviceID string    `json:"deviceId,omitempty"`
+	Profile  string    `json:"profile,omitempty"`
+	NotAfter time.Time `json:"notAfter"`
+	Remedy   string    `json:"remedy" doc:"What somebody can do about it"`
+}
+
 // CATest is what a connector found out about a CA's settings.
 type CATest struct {
 	CA       string      `json:"ca"`

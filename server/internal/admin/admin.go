@@ -21,6 +21,7 @@ import (
 	"github.com/waxseal/waxseal/internal/escrow"
 	"github.com/waxseal/waxseal/internal/link"
 	"github.com/waxseal/waxseal/profiles"
+	"github.com/waxseal/waxseal/server/internal/expiry"
 	"github.com/waxseal/waxseal/server/internal/model"
 	"github.com/waxseal/waxseal/server/internal/web"
 )
@@ -61,6 +62,8 @@ type Config struct {
 	ConnectorSilence time.Duration
 	// Preview gives the documents of an enrolment as they would be decided now, without any effect; may be nil.
 	Preview func(ctx context.Context, enrolmentID string) ([]model.DocumentState, error)
+	// Expiring is what ends within a time, soonest first.
+	Expiring func(ctx context.Context, within time.Duration) ([]expiry.Item, error)
 	// Kick tells connectors that there is a job; may be nil.
 	Kick func()
 	// TestWait is how long a test of a CA is waited for [60 s], TestTick how often its answer is looked for [250 ms].

@@ -20,7 +20,33 @@ import (
 
 func (s *Service) registerAuthorities(h huma.API) {
 	handle(s, h, operation("list-cas", http.MethodGet, "/cas", "List the certification authorities that connectors offer"), s.authorities)
+	handle(s, h, operation("list-expiring", http.MethodGet, "/expiring", "List what ends soon: certificates in use, CAs, the server's own"), s.expiring)
 	handle(s, h, operation("test-ca", http.MethodPost, "/cas/{name}/test", "Have a connector look whether a CA's settings are right; nothing is issued"), s.testCA)
+}
+
+type expiringInput struct {
+	Within string `query:"within" default:"720h" doc:"Duration such as 720h"`
+}
+
+type expiringList struct {
+	Items []api.Expiring `json:"items"`
+}
+
+func (s *Service) expiring(ctx context.Context, in *expiringInput) (*body[expiringList], error) {
+	within, err := time.ParseDuration(in.Within)
+	if err != nil || within < 0 {
+		return nil, refuse(http.StatusUnprocessableEntity, "query.within", "%q is no duration; 720h is one", in.Within)
+	}
+	items, err := s.Expiring(ctx, within)
+	if err != nil {
+		return nil, err
+	}
+	out := expiringList{Items: []api.Expiring{}}
+	for _, i := range items {
+		out.Items = append(out.Items, api.Expiring{Kind: string(i.Kind), Name: i.Name, SHA256: i.SHA256, Subject: i.Subject, User: i.User, DeviceID: i.DeviceID,
+			Profile: i.Profile, NotAfter: i.NotAfter, Remedy: i.Remedy})
+	}
+	return &body[expiringList]{Body: out}, nil
 }
 
 func (s *Service) authorities(ctx context.Context, in *pageInput) (*body[api.Page[api.CA]], error) {

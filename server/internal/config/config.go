@@ -63,6 +63,7 @@ type Settings struct {
 
 	Windows Windows
 	Android Android
+	Webhook Webhook
 }
 
 // Proxies are the networks of TrustedProxies; an address alone is a network of one.
@@ -112,6 +113,7 @@ func (s *Settings) moreFlags(f *pflag.FlagSet) {
 	f.DurationVar(&s.ConnectorSilence, "connector-silence", DefaultConnectorSilence, "how long connectors may be silent before they count as down")
 	s.Windows.flags(f)
 	s.Android.flags(f)
+	s.Webhook.flags(f)
 	f.DurationVar(&s.JobLease, "job-lease", DefaultJobLease, "how long a connector may work on a job before another may have it")
 }
 
@@ -233,7 +235,7 @@ func (s *Settings) Check() error {
 	bad(s.JobLease < time.Second, "job-lease: %s; it is at least 1s", s.JobLease)
 	bad(s.Organization == "" || len(s.Organization) > 128, "organization: it has 1 to 128 bytes")
 	faults = append(faults, s.Windows.check()...)
-	faults = append(faults, s.Android.check())
+	faults = append(faults, s.Android.check(), s.Webhook.check())
 	faults = append(faults, checkURL("public-url", s.PublicURL, "https"), checkURL("device-url", s.DeviceURL, "https"),
 		checkURL("pki-url", s.PKIURL, "http"), checkURL("apns-url", s.APNSURL, "https"))
 	if s.DatabaseURL != "" && !strings.HasPrefix(s.DatabaseURL, "postgres://") && !strings.HasPrefix(s.DatabaseURL, "postgresql://") {

@@ -383,6 +383,14 @@ type SCEPRequest struct {
 	Chain       [][]byte
 }
 
+// Notice is something that somebody outside is told, once; Payload is JSON.
+type Notice struct {
+	Key     string
+	Payload []byte
+	At      time.Time
+	TakenAt time.Time // zero: nobody has taken it
+}
+
 // AuditEntry is one line of the audit log: who did what to which thing. It never holds a secret.
 type AuditEntry struct {
 	ID      int64             `json:"id"`

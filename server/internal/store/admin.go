@@ -78,8 +78,6 @@ func (db *DB) DocumentsOfEnrolment(ctx context.Context, enrolmentID string) (all
 	return all, err
 }
 
-// Certificates implements admin.Store; the key is SHA256/UserID, for two users may have imported the same one, and SHA256
-// alone means all users of it.
 // CreateJob implements admin.Store.
 func (db *DB) CreateJob(ctx context.Context, j model.Job, audit model.AuditEntry) (id string, err error) {
 	err = db.write(ctx, "storing a job", func(t *tx) error {
@@ -91,6 +89,8 @@ func (db *DB) CreateJob(ctx context.Context, j model.Job, audit model.AuditEntry
 	return id, err
 }
 
+// Certificates implements admin.Store; the key is SHA256/UserID, for two users may have imported the same one, and SHA256
+// alone means all users of it.
 func (db *DB) Certificates(ctx context.Context, p admin.Page) (all []model.Certificate, err error) {
 	sha256, userID, found := strings.Cut(p.After, "/")
 	if !found {

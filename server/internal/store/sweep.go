@@ -18,6 +18,9 @@ type Retention struct {
 	Jobs time.Duration
 }
 
+// noticesKept is longer than the time from the first threshold to the last, so that nothing is said twice.
+const noticesKept = 400 * 24 * time.Hour
+
 // Sweep gives up waiting for devices that should leave and are silent, and deletes what nobody will ask for any more.
 // Several server nodes may sweep at once.
 func (db *DB) Sweep(ctx context.Context, now time.Time, keep Retention) error {
@@ -32,6 +35,7 @@ func (db *DB) Sweep(ctx context.Context, now time.Time, keep Retention) error {
 		{"deleting old commands", `DELETE FROM commands WHERE state IN ('done', 'failed') AND updated_at < $1`, commands},
 		{"deleting old jobs", `DELETE FROM jobs WHERE state IN ('done', 'obsolete') AND updated_at < $1`, jobs},
 		{"deleting old challenges", `DELETE FROM challenges WHERE job_id = '' AND expires_at < $1`, commands},
+		{"deleting old notices", `DELETE FROM notices WHERE at < $1`, now.Add(-noticesKept)},
 		{"deleting old SCEP requests", `DELETE FROM scep_requests WHERE created_at < $1`, jobs},
 		{"deleting old requests", `DELETE FROM challenges WHERE expires_at < $1 AND NOT EXISTS (
 			SELECT 1 FROM jobs WHERE jobs.id = challenges.job_id AND jobs.state IN ('open', 'leased'))`, jobs},

@@ -162,6 +162,12 @@ func scepRequests() table[model.SCEPRequest] {
 	}}
 }
 
+func notices() table[model.Notice] {
+	return table[model.Notice]{"notices", func(n *model.Notice) row {
+		return row{{"key", &n.Key}, {"payload", &n.Payload}, {"at", &n.At}, {"taken_at", &n.TakenAt}}
+	}}
+}
+
 func auditEntries() table[model.AuditEntry] {
 	return table[model.AuditEntry]{"audit", func(a *model.AuditEntry) row {
 		return row{{"id", &a.ID}, {"at", &a.At}, {"actor", &a.Actor}, {"action", &a.Action}, {"object", &a.Object},

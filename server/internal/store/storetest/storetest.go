@@ -18,6 +18,7 @@ import (
 	"github.com/waxseal/waxseal/server/internal/admin"
 	"github.com/waxseal/waxseal/server/internal/connectorapi"
 	"github.com/waxseal/waxseal/server/internal/delivery"
+	"github.com/waxseal/waxseal/server/internal/expiry"
 	"github.com/waxseal/waxseal/server/internal/identity"
 	"github.com/waxseal/waxseal/server/internal/issuance"
 	"github.com/waxseal/waxseal/server/internal/model"
@@ -35,6 +36,7 @@ type Store interface {
 	push.Store
 	windowsmdm.Sessions
 	issuance.Store
+	expiry.Store
 	DeviceAuthority(ctx context.Context) (deviceCA, raCertificate []byte, err error)
 	Keeper
 }
@@ -59,7 +61,7 @@ type class struct {
 
 // Run runs the whole suite.
 func Run(t *testing.T, open Open) {
-	for _, list := range [][]class{adminClasses(), identityClasses(), deliveryClasses(), jobClasses(), trustClasses(), sweepClasses(), windowsClasses(), channelClasses(), scepClasses(), androidClasses(), concurrencyClasses()} {
+	for _, list := range [][]class{adminClasses(), identityClasses(), deliveryClasses(), jobClasses(), trustClasses(), sweepClasses(), windowsClasses(), channelClasses(), scepClasses(), expiryClasses(), androidClasses(), concurrencyClasses()} {
 		for _, c := range list {
 			t.Run(c.name, func(t *testing.T) {
 				c.test(t, &fixture{T: t, Store: open(t), ctx: t.Context(), now: start()})

@@ -278,6 +278,16 @@ CREATE TABLE scep_requests (
     chain        TEXT NOT NULL
 );
 CREATE INDEX scep_requests_job ON scep_requests (job_id);
+CREATE INDEX certificates_end ON certificates (not_after) WHERE status = 'current';
+
+CREATE TABLE notices (
+    key      TEXT PRIMARY KEY,
+    payload  BLOB NOT NULL,
+    at       INTEGER NOT NULL,
+    taken_at INTEGER NOT NULL
+);
+CREATE INDEX notices_waiting ON notices (at) WHERE taken_at = 0;
+
 CREATE INDEX scep_requests_transaction ON scep_requests (transaction_id);
 
 CREATE TABLE audit (
@@ -321,6 +331,7 @@ CREATE INDEX ca_answers_due ON ca_answers (due_at);
 DROP TABLE ca_answers;
 DROP TABLE ca_files;
 DROP TABLE audit;
+DROP TABLE notices;
 DROP TABLE scep_requests;
 DROP TABLE challenges;
 DROP TABLE links;

@@ -1,0 +1,52 @@
+package store
+
+import (
+	"context"
+	"time"
+
+	"github.com/waxseal/waxseal/server/internal/model"
+)
+
+// expiring selects what is in use and ends before $1: an imported certificate that has a successor of its purpose is kept
+// for old mail alone, and may end.
+const expiring = `WHERE status = 'current' AND not_after < $1 AND (kind <> 'imported' OR NOT EXISTS (
+	SELECT 1 FROM certificates later WHERE later.user_id = certificates.user_id AND later.kind = 'imported' AND later.status = 'current'
+		AND later.purpose = certificates.purpose AND later.not_after > certificates.not_after))
+	ORDER BY not_after, sha256, user_id LIMIT $2`
+
+// Expiring implements expiry.Store.
+func (db *DB) Expiring(ctx context.Context, before time.Time, limit int) (all []model.Certificate, err error) {
+	err = db.read(ctx, "reading what expires", func(t *tx) error {
+		all, err = list(t, certificates(), expiring, before, pageSize(limit))
+		return err
+	})
+	return all, err
+}
+
+// Notify implements expiry.Store.
+func (db *DB) Notify(ctx context.Context, key string, payload []byte, audit model.AuditEntry) (fresh bool, err error) {
+	err = db.write(ctx, "storing a notice", func(t *tx) error {
+		n, err := t.run(`INSERT INTO notices (key, payload, at, taken_at) VALUES ($1, $2, $3, 0) ON CONFLICT (key) DO NOTHING`, key, payload, audit.At)
+		if fresh = n > 0; err != nil || !fresh {
+			return err
+		}
+		return t.audit(audit)
+	})
+	return fresh, err
+}
+
+// Notices implements expiry.Store.
+func (db *DB) Notices(ctx context.Context, limit int) (all []model.Notice, err error) {
+	err = db.read(ctx, "reading notices", func(t *tx) error {
+		all, err = list(t, notices(), `WHERE taken_at = 0 ORDER BY at, key LIMIT $1`, pageSize(limit))
+		return err
+	})
+	return all, err
+}
+
+// Taken implements expiry.Store.
+func (db *DB) Taken(ctx context.Context, key string, at time.Time) error {
+	return db.write(ctx, "noting that a notice was taken", func(t *tx) error {
+		return t.do(`UPDATE notices SET taken_at = $1 WHERE key = $2 AND taken_at = 0`, at, key)
+	})
+}
