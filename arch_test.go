@@ -94,7 +94,7 @@ var walls = []wall{
 		[]string{"internal/pfx"}, []string{"connector/internal/worker", "waxctl", "agent", "internal/pfx"}, false},
 	{"model is nouns", []string{"server/internal/model"}, []string{"server"}, nil, false},
 	{"reconcile is pure", []string{"server/internal/reconcile"}, []string{"net/http", "database/sql", "os", "server/internal/store"}, nil, false},
-	{"cores know no endpoint and no store", []string{"server/internal/reconcile", "server/internal/delivery", "server/internal/identity", "server/internal/issuance"},
+	{"cores know no endpoint and no store", []string{"server/internal/reconcile", "server/internal/delivery", "server/internal/identity", "server/internal/issuance", "server/internal/expiry"},
 		append([]string{"server/internal/store"}, endpoints...), nil, true},
 	{"only main and the store's own rooms know the store", []string{"server/internal"}, []string{"server/internal/store"},
 		[]string{"server/internal/store"}, false},
