@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/waxseal/waxseal/connector/internal/authorities"
@@ -15,6 +16,7 @@ import (
 	"github.com/waxseal/waxseal/connector/internal/keyring"
 	"github.com/waxseal/waxseal/connector/internal/setup"
 	"github.com/waxseal/waxseal/connector/internal/worker"
+	"github.com/waxseal/waxseal/internal/link"
 )
 
 // Config is what Run works with. Clock, Rand, Sleep and Transport are there for tests.
@@ -66,7 +68,27 @@ func Run(ctx context.Context, c Config) error {
 	defer done()
 	w.Server, w.Sync = client, syncer.Sync
 	c.Logger.Info("connector at work", "server", client.BaseURL, "connector", client.ConnectorID)
-	return w.Run(ctx)
+	return c.work(ctx, w, client)
+}
+
+// work takes jobs, and keeps what the server serves about the built-in CA fresh.
+func (c Config) work(ctx context.Context, w *worker.Worker, client *link.Client) error {
+	soft, ok := w.CAs[softca.Name].(*softca.CA)
+	if !ok {
+		return errors.New("the built-in CA is missing")
+	}
+	p := &softca.Publisher{CA: soft, Server: client, Logger: c.Logger, After: time.After}
+	if c.Once {
+		return errors.Join(w.Run(ctx), p.Round(ctx))
+	}
+	publishing, stop := context.WithCancel(ctx)
+	defer stop()
+	var wait sync.WaitGroup
+	wait.Go(func() { p.Run(publishing) })
+	err := w.Run(ctx)
+	stop()
+	wait.Wait()
+	return err
 }
 
 // start syncs until the server can be reached and the connector is approved.

@@ -34,6 +34,8 @@ type Server struct {
 	RA         []byte
 	Jobs       []link.Job
 	Results    map[string]link.Result
+	// Files are what a status message held last.
+	Files map[string][]byte
 	// Seen is every request body.
 	Seen bytes.Buffer
 	// Fail, if set, may answer a request by itself, before or after it had its effect.
@@ -61,12 +63,13 @@ func New(t testing.TB) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &Server{Token: "token-1", Connectors: map[string]*Connector{}, Results: map[string]link.Result{}, racsr: csr}
+	s := &Server{Token: "token-1", Connectors: map[string]*Connector{}, Results: map[string]link.Result{}, Files: map[string][]byte{}, racsr: csr}
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /connector/v1/register", s.register)
 	mux.HandleFunc("POST /connector/v1/publish", s.publish)
 	mux.HandleFunc("POST /connector/v1/claim", s.claim)
 	mux.HandleFunc("POST /connector/v1/jobs/{id}/result", s.result)
+	mux.HandleFunc("POST /connector/v1/status", s.status)
 	mux.HandleFunc("GET /connector/v1/keyset", s.keySet)
 	mux.HandleFunc("GET /connector/v1/pending", s.pending)
 	http := httptest.NewServer(s.record(mux))
@@ -187,6 +190,25 @@ func (s *Server) result(w http.ResponseWriter, r *http.Request) {
 	}
 	s.Results[r.PathValue("id")] = in
 	w.WriteHeader(http.StatusNoContent)
+}
+
+// status takes everything and has nothing to tell but the number of the lists.
+func (s *Server) status(w http.ResponseWriter, r *http.Request) {
+	if s.caller(w, r) == nil {
+		return
+	}
+	var in link.StatusRequest
+	_ = json.NewDecoder(r.Body).Decode(&in)
+	out := link.StatusResponse{Cursor: in.Cursor}
+	for _, f := range in.Files {
+		s.Files[f.Name] = f.Content
+	}
+	for _, f := range s.Files {
+		if list, err := x509.ParseRevocationList(f); err == nil {
+			out.CRLNumber = max(out.CRLNumber, list.Number.Int64())
+		}
+	}
+	reply(w, out)
 }
 
 func (s *Server) keySet(w http.ResponseWriter, r *http.Request) {

@@ -46,6 +46,8 @@ type CA struct {
 	keys    *keyring.Keyring
 	journal *journal.Journal
 	issuing sync.Mutex
+	book    *book         // nil until a publisher has loaded it
+	changed chan struct{} // wakes the publisher
 }
 
 // issued is a journal entry.
@@ -66,7 +68,8 @@ type revoked struct {
 	Reason int       `json:"reason"`
 	At     time.Time `json:"at"`
 	// Issuer names the issuing CA; empty, in old entries: the first.
-	Issuer keyring.AuthorityName `json:"issuer,omitempty"`
+	Issuer   keyring.AuthorityName `json:"issuer,omitempty"`
+	NotAfter time.Time             `json:"notAfter,omitzero"`
 }
 
 // New opens the CA. Its clock, randomness and PKI URL are the keyring's; the server may tell the URL late.
@@ -166,6 +169,7 @@ func (c *CA) sign(in ca.Intent, keyHash string, f keyring.Family) ([][]byte, err
 	if err := c.journal.Put(intentKey(in.ID), entry); err != nil {
 		return nil, err
 	}
+	c.note(entry.Serial, fact{CA: issuer.Name, NotAfter: t.NotAfter})
 	return append([][]byte{der}, f.ChainOf(issuer)...), nil
 }
 
@@ -190,13 +194,25 @@ func (c *CA) Revoke(_ context.Context, certificate []byte, reason int, at time.T
 	serial := cert.SerialNumber.Text(16)
 	c.issuing.Lock()
 	defer c.issuing.Unlock()
-	var known revoked
-	found, err := c.journal.Get(revokedKey(serial), &known)
-	if err != nil || found {
-		return known.At, err
+	if known, err := c.revokedAt(serial); err != nil || !known.IsZero() {
+		return known, err
 	}
-	entry := revoked{Serial: serial, Reason: reason, At: at.UTC().Truncate(time.Second), Issuer: issuer.Name}
-	return entry.At, c.journal.Put(revokedKey(serial), entry)
+	entry := revoked{Serial: serial, Reason: reason, At: at.UTC().Truncate(time.Second), Issuer: issuer.Name, NotAfter: cert.NotAfter}
+	if err := c.journal.Put(revokedKey(serial), entry); err != nil {
+		return time.Time{}, err
+	}
+	c.note(serial, entry.fact())
+	return entry.At, nil
+}
+
+// revokedAt is when a certificate was revoked, here or by another connector; zero: it was not. The caller holds the lock.
+func (c *CA) revokedAt(serial string) (time.Time, error) {
+	if c.book != nil {
+		return c.book.facts[serial].At, nil
+	}
+	var known revoked
+	_, err := c.journal.Get(revokedKey(serial), &known)
+	return known.At, err
 }
 
 // validReason is CRLReason without removeFromCRL (8) and the unused 7.
