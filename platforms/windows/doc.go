@@ -9,6 +9,9 @@
 // Identifier and Proof of a certificate fixed: another certificate is another node. A document whose certificate is
 // renewed therefore keeps its ID and changes its Identifier, and the old node should go after the new one is there.
 //
+// A certificate that the PC asks for itself (SCEP) has a node named after the request. RenderSCEP fills in the challenge,
+// ReadAsked tells how far the PC has come, and Thumbprints which certificates it got.
+//
 // Source: Microsoft Learn, "ClientCertificateInstall CSP", "RootCATrustedCertificates CSP", "Policy CSP", "Win32 and
 // Desktop Bridge app ADMX policy ingestion".
 package windows

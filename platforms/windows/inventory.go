@@ -11,7 +11,7 @@ import (
 // InventoryURIs are the interior nodes whose children say which documents are on the PC. Not all exist on each PC: 404
 // means that there is nothing. The ones under ./User can be read while the user is logged on.
 func InventoryURIs() []string {
-	return []string{userPFX, devicePFX, storeRoot, storeCA, admxInstall}
+	return []string{userPFX, devicePFX, userSCEP, storeRoot, storeCA, admxInstall}
 }
 
 // InventoryFor are further nodes to read for those documents: what proves that a node holds the right thing.
@@ -22,6 +22,8 @@ func InventoryFor(docs []platforms.Document) []string {
 		case d.Reason != "":
 		case isPFX(d.Identifier):
 			uris = append(uris, d.Identifier+"/Thumbprint")
+		case IsSCEP(d):
+			uris = append(uris, d.Identifier+"/CertThumbprint")
 		case strings.EqualFold(d.Identifier, admxApp):
 			uris = append(uris, admxApp+"/Policy")
 		}
@@ -35,7 +37,8 @@ func isPFX(identifier string) bool {
 }
 
 // Documents reads an inventory: uris maps the LocURI of each Get that answered 200 to its value, the result maps
-// Document.Identifier to Document.Proof as the PC shows it. A node that is there without its proof has an empty one.
+// Document.Identifier to Document.Proof as the PC shows it. A node that is there without its proof has an empty one. A
+// node of SCEP proves itself by its name; which certificate came by it, Thumbprints tells.
 func Documents(uris map[string]string) map[string]string {
 	v := fold(uris)
 	out := map[string]string{}
@@ -49,6 +52,9 @@ func Documents(uris map[string]string) map[string]string {
 			identifier := pfx + "/" + strings.ToUpper(id)
 			out[identifier] = strings.ToUpper(bare(v[strings.ToLower(identifier+"/Thumbprint")]))
 		}
+	}
+	for _, id := range children(v, userSCEP) {
+		out[userSCEP+"/"+strings.ToUpper(id)] = strings.ToUpper(id)
 	}
 	files := children(v, admxApp+"/Policy")
 	if len(files) > 0 || slices.ContainsFunc(children(v, admxInstall), isOurApp) {
@@ -65,13 +71,28 @@ func children(folded map[string]string, uri string) []string {
 	return syncml.Children(folded[strings.ToLower(uri)])
 }
 
+// Thumbprints are the SHA-1 fingerprints (upper case) of the certificates that the PC got for keys of its own. It shows
+// none for a certificate that has expired, or whose key or chain is gone. Source: "ClientCertificateInstall CSP",
+// CertThumbprint.
+func Thumbprints(uris map[string]string) []string {
+	v := fold(uris)
+	var out []string
+	for _, id := range children(v, userSCEP) {
+		if print := strings.ToUpper(bare(v[strings.ToLower(userSCEP+"/"+id+"/CertThumbprint")])); print != "" {
+			out = append(out, print)
+		}
+	}
+	return out
+}
+
 // Certificates tells which certificates of the documents the PC shows, by SHA-256, true with a private key. A PFX node
-// counts only if its thumbprint is that of the certificate.
+// counts only if its thumbprint is that of the certificate. Those that the PC asked for itself are not among them: see
+// Thumbprints.
 func Certificates(docs []platforms.Document, uris map[string]string) map[string]bool {
 	shown := Documents(uris)
 	out := map[string]bool{}
 	for _, d := range docs {
-		if proof, there := shown[d.Identifier]; !there || proof != d.Proof {
+		if proof, there := shown[d.Identifier]; !there || proof != d.Proof || IsSCEP(d) {
 			continue
 		}
 		for _, sum := range d.Certificates {

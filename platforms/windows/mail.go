@@ -97,17 +97,43 @@ func (p *planner) require(a *account, name, verb string, missing profiles.Missin
 	if name == "" {
 		return false, nil
 	}
-	c, err := p.choose(a, name, verb)
+	id, err := p.bringer(a, name, verb)
 	if err != nil && missing == profiles.MissingOmit {
 		return true, nil
 	}
 	if err != nil {
 		return false, err
 	}
-	if id := p.owner[c.SHA256]; id != "" && !slices.Contains(a.dependsOn, id) {
+	if id != "" && !slices.Contains(a.dependsOn, id) {
 		a.dependsOn = append(a.dependsOn, id)
 	}
 	return false, nil
+}
+
+// bringer is the document that brings the certificate of the named profile.
+func (p *planner) bringer(a *account, name, verb string) (string, error) {
+	if o, ok := p.find(name); ok {
+		if spec, asks := o.Spec.(*profiles.SCEPCertificate); asks {
+			return docIdentity + name, p.asksFor(a, name, spec)
+		}
+	}
+	c, err := p.choose(a, name, verb)
+	return p.owner[c.SHA256], err
+}
+
+// asksFor looks whether a certificate that the PC asks for itself will be for the account's address.
+func (p *planner) asksFor(a *account, name string, spec *profiles.SCEPCertificate) error {
+	e, err := p.enrolment(name, spec)
+	if err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(e.SANs, func(n profiles.SubjectAlternativeName) bool {
+		return n.Type == profiles.SANEmail && strings.EqualFold(n.Value, a.address)
+	}) {
+		return waits(platforms.ReasonAddressMismatch,
+			"Email %s: SCEPCertificate %s asks for a certificate without the account's address %s", a.name, name, a.address)
+	}
+	return nil
 }
 
 // choose gives the certificate of the named profile that the account shall use (EM-04, EM-08).
@@ -132,8 +158,6 @@ func (p *planner) chooseFrom(o profiles.Object, address string) (profiles.Certif
 	switch spec := o.Spec.(type) {
 	case *profiles.PKCSCertificate:
 		return p.issued(o.Name, spec)
-	case *profiles.SCEPCertificate:
-		return profiles.Certificate{}, scepNotYet(o.Name)
 	case *profiles.PKCSImportedCertificate:
 		certs := p.imported(spec.IntendedPurpose)
 		c, ok := profiles.Current(certs, address, p.in.Now)

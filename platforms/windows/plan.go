@@ -28,8 +28,8 @@ const (
 // encryption certificates from the oldest to the newest, other identities, the policies of Outlook. A document that
 // must wait is in the list with its reason. Custom profiles are Apple's and have no place here.
 //
-// One PFX, one node, one document: the CSP tells one thumbprint only (windows.md 4). Vanished certificates come back
-// under the same node, so Input.Redeliver changes nothing.
+// One certificate, one node, one document: the CSP tells one thumbprint only (windows.md 4). Vanished certificates come
+// back under the same node, so Input.Redeliver changes nothing.
 func Plan(in platforms.Input) []platforms.Document {
 	p := newPlanner(in)
 	trust := p.planTrust()
@@ -110,18 +110,33 @@ func wait(doc platforms.Document, err error) platforms.Document {
 func (p *planner) planTrust() []platforms.Document {
 	var docs []platforms.Document
 	for _, o := range p.objs {
-		spec, ok := o.Spec.(*profiles.TrustedCertificate)
-		if !ok {
-			continue
+		switch spec := o.Spec.(type) {
+		case *profiles.TrustedCertificate:
+			der, err := p.trusted(o.Name, spec)
+			docs = serve(docs, o, der, err)
+		case *profiles.SCEPCertificate: // mail that the PC signs carries them, and nothing else would bring them
+			for _, der := range p.in.SCEP[o.Name].Intermediates {
+				docs = serve(docs, o, der, nil)
+			}
 		}
-		doc, err := p.trust(o.Name, spec)
-		if err != nil {
-			doc = wait(platforms.Document{ID: docTrust + "." + o.Name}, err)
-		}
-		at := slices.IndexFunc(docs, func(d platforms.Document) bool { return d.ID == doc.ID })
-		if at < 0 {
-			at, docs = len(docs), append(docs, doc)
-		}
+	}
+	return docs
+}
+
+// serve lets a CA certificate, or what it waits for, serve a profile.
+func serve(docs []platforms.Document, o profiles.Object, der []byte, err error) []platforms.Document {
+	var doc platforms.Document
+	if err == nil {
+		doc, err = trust(o, der)
+	}
+	if err != nil {
+		doc = wait(platforms.Document{ID: docTrust + "." + o.Name}, err)
+	}
+	at := slices.IndexFunc(docs, func(d platforms.Document) bool { return d.ID == doc.ID })
+	if at < 0 {
+		at, docs = len(docs), append(docs, doc)
+	}
+	if !slices.Contains(docs[at].Profiles, o.Name) {
 		docs[at].Profiles = append(docs[at].Profiles, o.Name)
 	}
 	return docs
@@ -129,14 +144,10 @@ func (p *planner) planTrust() []platforms.Document {
 
 // trust puts a root into the Root store and an intermediate into the CA store (TR-03). A root is one that names itself
 // as its issuer; its signature says no more, and old roots are signed with what is no longer checked.
-func (p *planner) trust(name string, spec *profiles.TrustedCertificate) (platforms.Document, error) {
-	der, err := p.trusted(name, spec)
-	if err != nil {
-		return platforms.Document{}, err
-	}
+func trust(o profiles.Object, der []byte) (platforms.Document, error) {
 	cert, err := x509.ParseCertificate(der)
 	if err != nil {
-		return platforms.Document{}, waits(platforms.ReasonNotDeliverable, "TrustedCertificate %s: %v", name, err)
+		return platforms.Document{}, waits(platforms.ReasonNotDeliverable, "%s %s: %v", o.Kind, o.Name, err)
 	}
 	store := storeCA
 	if bytes.Equal(cert.RawIssuer, cert.RawSubject) {
@@ -228,7 +239,7 @@ func (p *planner) planIdentities() []platforms.Document {
 		case *profiles.PKCSCertificate:
 			docs = append(docs, p.planIssued(doc, o.Name, spec)...)
 		case *profiles.SCEPCertificate:
-			docs = append(docs, wait(doc, scepNotYet(o.Name)))
+			docs = append(docs, p.planSCEP(doc, o.Name, spec))
 		case *profiles.PKCSImportedCertificate:
 			if spec.IntendedPurpose == profiles.PurposeSMIMESigning {
 				docs = append(docs, p.planImportedSigning(doc, o.Name)...)
@@ -258,7 +269,7 @@ func (p *planner) issued(name string, spec *profiles.PKCSCertificate) (profiles.
 		return profiles.Certificate{}, waits(platforms.ReasonCertificateAuthorityUnknown,
 			"PKCSCertificate %s: no connector offers the certificate authority %q", name, spec.CertificateAuthority)
 	}
-	if err := p.checkVariables(name, spec); err != nil {
+	if err := p.checkVariables("PKCSCertificate "+name, &spec.CertificateRequest); err != nil {
 		return profiles.Certificate{}, err
 	}
 	return profiles.Certificate{}, waits(platforms.ReasonIssuePending,
@@ -266,21 +277,16 @@ func (p *planner) issued(name string, spec *profiles.PKCSCertificate) (profiles.
 }
 
 // checkVariables finds a variable that has no value here before anybody asks the CA (PK-08).
-func (p *planner) checkVariables(name string, spec *profiles.PKCSCertificate) error {
+func (p *planner) checkVariables(whose string, spec *profiles.CertificateRequest) error {
 	if _, err := profiles.Expand(spec.Subject, p.vars); err != nil {
-		return unresolved("PKCSCertificate "+name+": subject", err)
+		return unresolved(whose+": subject", err)
 	}
 	for _, san := range spec.SubjectAlternativeNames {
 		if _, err := profiles.Expand(san.Value, p.vars); err != nil {
-			return unresolved("PKCSCertificate "+name+": subject alternative name "+string(san.Type), err)
+			return unresolved(whose+": subject alternative name "+string(san.Type), err)
 		}
 	}
 	return nil
-}
-
-func scepNotYet(name string) error {
-	return waits(platforms.ReasonNotDeliverable,
-		"SCEPCertificate %s: delivery comes with the certificate-authorities work; use a PKCSCertificate until then", name)
 }
 
 // planImportedSigning delivers the current signing certificate of each of the user's addresses. The one of the first

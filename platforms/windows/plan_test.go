@@ -197,9 +197,22 @@ func TestReasonsToWait(t *testing.T) {
 			platforms.ReasonDuplicateAccount, "company-mail already sets Outlook's S/MIME policies"},
 		{"EM-01 no S/MIME", "mail.company-mail", with(sales(t), object("company-mail", &profiles.Email{})),
 			platforms.ReasonNotDeliverable, "no S/MIME settings"},
-		{"SCEP", "identity.scep", with(sales(t), scep), platforms.ReasonNotDeliverable, "certificate-authorities work"},
-		{"SCEP for signing", "mail.company-mail", with(smime(func(s *profiles.SMIME) { s.Signing.Certificate = "scep" }), scep),
-			platforms.ReasonNotDeliverable, "scep"},
+		{"SCEP, unknown CA", "identity.scep", with(sales(t), scep), platforms.ReasonCertificateAuthorityUnknown, "SCEPCertificate scep"},
+		{"SCEP for signing, unknown CA", "mail.company-mail", with(smime(func(s *profiles.SMIME) { s.Signing.Certificate = "scep" }), scep),
+			platforms.ReasonCertificateAuthorityUnknown, "scep"},
+		{"PK-08 SCEP", "identity.mail-signing", asking(t, func(in *platforms.Input, spec *profiles.SCEPCertificate) {
+			spec.Subject, in.SCEP = "CN={{IMEI}}", nil
+		}), platforms.ReasonVariableUnresolved, "SCEPCertificate mail-signing: subject"},
+		{"SCEP, no enrolment", "identity.mail-signing", asking(t, func(in *platforms.Input, _ *profiles.SCEPCertificate) { in.SCEP = nil }),
+			platforms.ReasonNotDeliverable, "cannot be written"},
+		{"SCEP, key size", "identity.mail-signing", asking(t, func(_ *platforms.Input, spec *profiles.SCEPCertificate) { spec.KeySize = 3072 }),
+			platforms.ReasonNotDeliverable, "keySize 3072"},
+		{"SCEP, no intermediate", "trust.mail-signing", asking(t, func(in *platforms.Input, _ *profiles.SCEPCertificate) {
+			in.SCEP["mail-signing"] = platforms.SCEPEnrolment{Request: "ab", Intermediates: [][]byte{[]byte("no")}}
+		}), platforms.ReasonNotDeliverable, "SCEPCertificate mail-signing"},
+		{"EM-08 SCEP for another address", "mail.company-mail", asking(t, func(in *platforms.Input, _ *profiles.SCEPCertificate) {
+			in.SCEP["mail-signing"] = platforms.SCEPEnrolment{Request: "ab", SANs: []profiles.SubjectAlternativeName{{Type: profiles.SANEmail, Value: "bob@corp.test"}}}
+		}), platforms.ReasonAddressMismatch, "without the account's address alice@corp.test"},
 		{"not a certificate with a key", "mail.company-mail", smime(func(s *profiles.SMIME) { s.Signing.Certificate = "company-root" }),
 			platforms.ReasonNotDeliverable, "company-root"},
 		{"imported signing missing", "identity.sig", with(sales(t), object("sig", imported(profiles.PurposeSMIMESigning))),

@@ -105,6 +105,32 @@ func fill(nodes []node, c platforms.PKCS12, seal func([]byte) ([]byte, error)) (
 	return out, nil
 }
 
+// RenderSCEP gives the nodes of a document whose certificate the PC asks for itself, with a challenge that was made for this
+// one sending. It is done where the document is sent, and what it gives is kept nowhere.
+func RenderSCEP(doc platforms.Document, challenge string) ([]byte, error) {
+	b, err := decodeBody(doc)
+	switch {
+	case doc.Reason != "":
+		return nil, fmt.Errorf("render %s: the document waits: %s", doc.ID, doc.Reason)
+	case err != nil:
+		return nil, fmt.Errorf("render %w", err)
+	case !IsSCEP(doc) || doc.HasSecrets():
+		return nil, fmt.Errorf("render %s: it is no request for a certificate", doc.ID)
+	case challenge == "":
+		return nil, fmt.Errorf("render %s: there is no challenge", doc.ID)
+	}
+	for i, n := range b.Nodes {
+		if n.Secret == secretChallenge {
+			b.Nodes[i].Data, b.Nodes[i].Secret = challenge, ""
+		}
+	}
+	out, err := json.Marshal(rendered{Identifier: doc.Identifier, Revision: doc.Revision, body: b})
+	if err != nil {
+		return nil, fmt.Errorf("render %s: %w", doc.ID, err)
+	}
+	return out, nil
+}
+
 // CheckRendered refuses a payload that is not exactly what was asked for: the planned nodes and no others, with the
 // password in CMS EnvelopedData and the PKCS#12 in base64. The server cannot open either.
 func CheckRendered(doc platforms.Document, payload []byte) error {
@@ -147,6 +173,10 @@ func checkNode(plan, n node) error {
 		return fmt.Errorf("it is not %s as planned", plan.LocURI)
 	case plan.Secret == secretPassword:
 		return checkSealed(data)
+	case plan.Secret == secretChallenge && data == "":
+		return errors.New("there is no challenge")
+	case plan.Secret == secretChallenge:
+		return nil
 	case plan.Secret == secretPKCS12:
 		_, err := decode64(data)
 		return err

@@ -1,17 +1,62 @@
 package windows
 
 import (
+	"crypto/sha1"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/waxseal/waxseal/platforms"
 	"github.com/waxseal/waxseal/profiles"
 )
+
+// planSCEP has the PC make a key and ask for its certificate. The node is named after the request, so that another
+// certificate is another node, and the revision is that name alone: where the PC asks, how often and under which root says
+// nothing about the certificate that it has.
+func (p *planner) planSCEP(doc platforms.Document, name string, spec *profiles.SCEPCertificate) platforms.Document {
+	e, err := p.enrolment(name, spec)
+	if err != nil {
+		return wait(doc, err)
+	}
+	root := sha1.Sum(p.in.CAs[spec.CertificateAuthority])
+	id := strings.ToUpper(e.Request)
+	nodes, err := scepNodes(scepServer{ID: id, URL: e.URL, CAThumbprint: hex.EncodeToString(root[:])}, spec, p.vars)
+	if err != nil {
+		return wait(doc, waits(platforms.ReasonNotDeliverable, "SCEPCertificate %s: %v", name, err))
+	}
+	doc.Identifier, doc.Proof, doc.Challenges = userSCEP+"/"+id, id, []string{name}
+	if e.Issued.SHA256 != "" {
+		doc.Certificates = []string{e.Issued.SHA256}
+	}
+	doc.Body, doc.Revision = encodeBody(body{Atomic: true, Nodes: nodes}), revision(doc.Identifier, nil)
+	return doc
+}
+
+// enrolment is how the PC gets the certificate of a profile, or why it cannot.
+func (p *planner) enrolment(name string, spec *profiles.SCEPCertificate) (platforms.SCEPEnrolment, error) {
+	root, offered := p.in.CAs[spec.CertificateAuthority]
+	e, ok := p.in.SCEP[name]
+	switch {
+	case !offered || len(root) == 0:
+		return e, waits(platforms.ReasonCertificateAuthorityUnknown,
+			"SCEPCertificate %s: no connector offers the certificate authority %q", name, spec.CertificateAuthority)
+	case ok:
+		return e, nil
+	}
+	if err := p.checkVariables("SCEPCertificate "+name, &spec.CertificateRequest); err != nil {
+		return e, err
+	}
+	return e, waits(platforms.ReasonNotDeliverable, "SCEPCertificate %s: its subject cannot be written for this device", name)
+}
+
+// IsSCEP tells whether the PC makes the key of the document's certificate itself.
+func IsSCEP(doc platforms.Document) bool { return len(doc.Challenges) > 0 }
 
 // scepServer is what a SCEP node set needs beside the profile.
 type scepServer struct {
@@ -24,6 +69,12 @@ type scepServer struct {
 const (
 	keyInTPMIfPresent = "2"
 	keyInSoftware     = "3"
+)
+
+// A PC asks again, so often and after so many minutes, while the server answers that no connector has issued yet.
+const (
+	scepRetryCount = "10"
+	scepRetryDelay = "1"
 )
 
 // scepNodes let the PC make its own key. The challenge is a secret; Enroll starts the enrolment and is the last node.
@@ -45,9 +96,9 @@ func scepNodes(server scepServer, spec *profiles.SCEPCertificate, vars profiles.
 	if err != nil {
 		return nil, err
 	}
-	protection := keyInTPMIfPresent
-	if spec.KeyBits() > 2048 {
-		protection = keyInSoftware // PK-04
+	protection, err := scepProtection(spec.KeyBits())
+	if err != nil {
+		return nil, err
 	}
 	days := strconv.Itoa(int(spec.Lifetime() / profiles.Day))
 	install := userSCEP + "/" + server.ID + "/Install"
@@ -61,13 +112,27 @@ func scepNodes(server scepServer, spec *profiles.SCEPCertificate, vars profiles.
 		number("KeyLength", strconv.Itoa(spec.KeyBits())), text("HashAlgorithm", "SHA-2"),
 		text("CAThumbprint", strings.ToUpper(server.CAThumbprint)), number("KeyProtection", protection),
 		text("ValidPeriod", "Days"), number("ValidPeriodUnits", days),
+		number("RetryCount", scepRetryCount), number("RetryDelay", scepRetryDelay),
 		{LocURI: install + "/Enroll", Format: formatNull, Exec: true},
 	}
 	return slices.DeleteFunc(nodes, func(n node) bool { return n.Data == "" && n.Secret == "" && !n.Exec }), nil
 }
 
-// scepSubject writes the subject as CertStrToName of Windows reads it, in the order of the template: a value with a special
-// character is quoted as a whole, a quotation mark inside is doubled, and a backslash escapes nothing (trap 13, PK-07).
+// scepProtection is where a key of that length can live (PK-04), if Windows makes such keys at all.
+func scepProtection(bits int) (string, error) {
+	switch bits {
+	case 1024, 2048:
+		return keyInTPMIfPresent, nil
+	case 4096:
+		return keyInSoftware, nil
+	}
+	return "", fmt.Errorf("keySize %d: Windows makes keys of 2048 or 4096 bits", bits)
+}
+
+// scepSubject writes the subject as CertStrToName of Windows reads it: a value with a special character is quoted as a
+// whole, a quotation mark inside is doubled, and a backslash escapes nothing (trap 13, PK-07). The order is that of the
+// template, common name first: IX500DistinguishedName encodes from the end unless it is told otherwise (Microsoft Learn,
+// "IX500DistinguishedName::Encode method").
 func scepSubject(template string, vars profiles.Vars) (string, error) {
 	sequence, err := profiles.ParseSubject(template, vars)
 	if err != nil {

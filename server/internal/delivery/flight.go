@@ -28,6 +28,9 @@ type flight struct {
 	Exists  bool   `json:"exists,omitempty"`
 	// Replacing: what was there has been deleted first.
 	Replacing bool `json:"replacing,omitempty"`
+	// Stage and Identifier are set for a certificate that the PC asks for itself.
+	Stage      string `json:"stage,omitempty"`
+	Identifier string `json:"identifier,omitempty"`
 
 	commands []syncml.Command
 }

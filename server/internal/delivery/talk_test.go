@@ -35,6 +35,7 @@ func (k *kept) Snapshot(context.Context, string) (delivery.Snapshot, error) {
 	s := k.snapshot
 	s.Generation = k.generation
 	s.Documents, s.Commands, s.Jobs = slices.Clone(s.Documents), nil, map[string]model.Job{}
+	s.Issued = slices.Clone(s.Issued)
 	for _, c := range k.all {
 		if c.State == model.CommandSent || c.State == model.CommandNotNow {
 			s.Commands = append(s.Commands, c)
@@ -63,6 +64,11 @@ func (k *kept) Save(_ context.Context, d delivery.Decision) error {
 		s.Documents = put(s.Documents, n, func(o model.DocumentState) bool { return o.Document.ID == n.Document.ID })
 	}
 	s.Documents = slices.DeleteFunc(s.Documents, func(o model.DocumentState) bool { return slices.Contains(d.Forget, o.Document.ID) })
+	for _, n := range d.Certificates {
+		if i := slices.IndexFunc(s.Issued, func(c model.Certificate) bool { return c.SHA256 == n.SHA256 }); i >= 0 {
+			s.Issued[i].Status = n.Status
+		}
+	}
 	for _, n := range d.Commands {
 		k.all = put(k.all, n, func(o model.Command) bool { return o.UUID == n.UUID })
 	}

@@ -16,7 +16,7 @@ import (
 // Windows speaks delivery in OMA DM's words. One action of reconcile takes one answer of ours, or two: what was installed
 // is read back in the next one, since a status 200 proves nothing about an import (windows.md section 3.1).
 //
-//	install          Atomic or Add ─→ Get Status, Thumbprint ─→ done or failed
+//	install          Atomic or Add ─→ Get Status, Thumbprint ─→ done or failed; see windowsscep.go for SCEP
 //	remove           Delete ─→ done, by 404 too
 //	list …           Get interior nodes and thumbprints ─→ both lists
 //	removeEnrolment  Exec Unenroll: no status comes, the next session says alert 1226
@@ -94,6 +94,9 @@ func (d *Windows) takeOff(ctx context.Context, enr model.Enrolment, act reconcil
 	f := &flight{Action: act.Kind, UUID: act.UUID}
 	switch act.Kind {
 	case reconcile.ActionInstall:
+		if windows.IsSCEP(act.Document) {
+			return looking(act), nil
+		}
 		replace, err := d.stands(ctx, enr, act.Document)
 		if err != nil {
 			return nil, err
@@ -142,6 +145,9 @@ func (d *Windows) land(ctx context.Context, enr model.Enrolment, f *flight, answ
 	report := reconcile.Report{Outcome: reconcile.OutcomeDone, CommandUUID: f.UUID}
 	switch f.Action {
 	case reconcile.ActionInstall:
+		if f.Stage != "" {
+			return d.landAsked(ctx, enr, f, answers)
+		}
 		return d.landInstall(ctx, enr, f, answers)
 	case reconcile.ActionListDocuments, reconcile.ActionListCertificates:
 		report, err := d.inventory(ctx, enr, reconcile.Action{Kind: f.Action, UUID: f.UUID}, f.read(answers))
@@ -205,10 +211,11 @@ func (d *Windows) again(ctx context.Context, enr model.Enrolment, f *flight) (*f
 // inventory is the report of one of the two lists. A node that could not be read is no proof that a document is gone, so
 // such a list counts as refused.
 func (d *Windows) inventory(ctx context.Context, enr model.Enrolment, act reconcile.Action, r reading) (reconcile.Report, error) {
-	docs, err := d.Service.documents(ctx, enr.ID)
+	snap, err := d.Service.c.Store.Snapshot(ctx, enr.ID)
 	if err != nil {
-		return reconcile.Report{}, err
+		return reconcile.Report{}, fmt.Errorf("read enrolment %s: %w", enr.ID, err)
 	}
+	docs := documentsOf(snap)
 	report := reconcile.Report{Outcome: reconcile.OutcomeDone, CommandUUID: act.UUID}
 	switch {
 	case r.hides(docs) != "":
@@ -217,17 +224,23 @@ func (d *Windows) inventory(ctx context.Context, enr model.Enrolment, act reconc
 		report.Documents = windows.Documents(r.values)
 	default:
 		report.Certificates = windows.Certificates(docs, r.values)
+		addAsked(report.Certificates, snap, r.values)
 	}
 	return report, nil
 }
 
-// documents are those that the device has, or had until just now, by what is installed: the plan may have moved on. A
-// renewed certificate has another node then, and a document that waits has none.
+// documents reads documentsOf an enrolment.
 func (s *Service) documents(ctx context.Context, enrolmentID string) ([]platforms.Document, error) {
 	snap, err := s.c.Store.Snapshot(ctx, enrolmentID)
 	if err != nil {
 		return nil, fmt.Errorf("read enrolment %s: %w", enrolmentID, err)
 	}
+	return documentsOf(snap), nil
+}
+
+// documentsOf are those that the device has, or had until just now, by what is installed: the plan may have moved on. A
+// renewed certificate has another node then, and a document that waits has none.
+func documentsOf(snap Snapshot) []platforms.Document {
 	var docs []platforms.Document
 	for _, d := range snap.Documents {
 		doc := d.Document
@@ -239,5 +252,5 @@ func (s *Service) documents(ctx context.Context, enrolmentID string) ([]platform
 			docs = append(docs, doc)
 		}
 	}
-	return docs, nil
+	return docs
 }

@@ -25,7 +25,7 @@ func TestAPCGetsEverything(t *testing.T) {
 	if got := short(k.hear(k.obey()...)); got != "Get DeviceName,Get Mod,Get SwV,Get SMBIOSSerialNumber" {
 		t.Fatalf("facts: %s", got)
 	}
-	if got := short(k.hear(k.obey()...)); got != "Get PFXCertInstall,Get PFXCertInstall,Get Root,Get CA,Get ADMXInstall" {
+	if got := short(k.hear(k.obey()...)); got != "Get PFXCertInstall,Get PFXCertInstall,Get SCEP,Get Root,Get CA,Get ADMXInstall" {
 		t.Fatalf("lists: %s", got)
 	}
 	if commands, pending, err := k.exchange(k.obey()...); len(commands) != 0 || pending != 1 || err != nil || len(k.s.State) != 0 {

@@ -28,7 +28,7 @@ func (w *work) judge() {
 		if d == nil || !w.wanted[id] || w.decided(d) {
 			continue
 		}
-		if !putOff(d.Reason) {
+		if !putOff(d.Reason) && !w.asks(d) {
 			d.Reason, d.Detail = w.readyReason(d), ""
 		}
 		d.Status = model.DocumentReady
@@ -43,6 +43,13 @@ func putOff(r platforms.Reason) bool {
 		return true
 	}
 	return false
+}
+
+// asks: the device has been told to ask for a certificate, and does so in its own time (Windows' SCEP). It is looked at
+// again at the next session, and what it said stays to be read until then.
+func (w *work) asks(d *model.DocumentState) bool {
+	c := w.openFor(ActionInstall, d.Document.ID, d.Document.Revision)
+	return c != nil && c.State == model.CommandNotNow && d.Reason == platforms.ReasonIssuePending
 }
 
 // dropObsoleteJobs ends render jobs whose revision or recipient nobody waits for.
