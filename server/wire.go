@@ -52,16 +52,17 @@ func (s *server) wire(token string) error {
 	authority := identity.NewAuthority(s.db.DeviceAuthority)
 	s.connectors.Routes(s.router)
 	from := sender.New(sender.Config{Identity: s.identity, Authority: authority, ProxyHeader: s.Settings.ProxyCertHeader, TrustedProxies: s.proxies, Clock: s.Clock})
-	core, err := s.delivery()
+	challenger, err := issuance.NewChallenger(s.raKey, s.Rand, s.Clock)
 	if err != nil {
 		return err
 	}
-	s.apple(core, authority, from, refusals).Routes(s.router)
+	core := s.delivery(challenger)
+	s.apple(core, challenger, authority, from, refusals).Routes(s.router)
 	s.windows(core, authority, from, refusals).Routes(s.router)
 	s.companions = s.android(core, authority, refusals)
 	s.companions.Routes(s.router)
 	scep.New(scep.Config{Identity: s.identity, Authority: authority, RAKey: s.raKey, Refusals: refusals,
-		Issuance: s.issuance, Authorities: s.authorities, Kick: s.connectors.Notify, Logger: s.Logger}).Routes(s.router)
+		Renew: s.renewIdentity(challenger), Issuance: s.issuance, Authorities: s.authorities, Kick: s.connectors.Notify, Logger: s.Logger}).Routes(s.router)
 	s.router.MountRaw(status.Prefix, status.MaxBody, s.status())
 	s.health()
 	return s.admin(token, refusals).Register(s.router)
@@ -122,11 +123,7 @@ func planners() map[profiles.Platform]delivery.Planner {
 const pcInventoryEvery = 5 * time.Minute
 
 // delivery makes the core, and with it who certifies devices' own keys: each needs the other.
-func (s *server) delivery() (*delivery.Service, error) {
-	challenger, err := issuance.NewChallenger(s.raKey, s.Rand, s.Clock)
-	if err != nil {
-		return nil, err
-	}
+func (s *server) delivery(challenger *issuance.Challenger) *delivery.Service {
 	mint := func(ctx context.Context, enrolmentID string, names []string) (map[string]string, error) {
 		return s.issuance.Mint(ctx, enrolmentID, names)
 	}
@@ -134,7 +131,7 @@ func (s *server) delivery() (*delivery.Service, error) {
 		InventoryEvery: map[profiles.Platform]time.Duration{profiles.Windows: pcInventoryEvery},
 		CanDecrypt:     canDecrypt, Mint: mint, Clock: s.Clock, NewUUID: newUUID, Kick: s.kick})
 	s.issuance = issuance.New(issuance.Config{Store: s.db, Orders: core, Challenger: challenger, Kick: s.connectors.Notify, Clock: s.Clock})
-	return core, nil
+	return core
 }
 
 // authorities are the certificates of a connector's CA, for SCEP clients.
@@ -160,10 +157,11 @@ func (s *server) authorities(ctx context.Context, name string) ([]*x509.Certific
 	return nil, fmt.Errorf("CA %s: %w", name, model.ErrNotFound)
 }
 
-func (s *server) apple(core *delivery.Service, authority *identity.Authority, from *sender.Sender, refusals *web.Refusals) *applemdm.Endpoint {
+func (s *server) apple(core *delivery.Service, challenger *issuance.Challenger, authority *identity.Authority, from *sender.Sender, refusals *web.Refusals) *applemdm.Endpoint {
 	return applemdm.New(applemdm.Config{Identity: s.identity, Authority: authority, Sender: from, Refusals: refusals, Devices: s.db, Bootstrap: bootstrapTokens{s.db},
-		Delivery: &delivery.Apple{Service: core, Sign: s.sign, EnrolmentIdentifier: s.fixed.Namespace + ".enrollment"},
-		Profile:  s.enrolmentProfile, Keep: s.keep, Kick: s.kick, Raise: s.metrics.unparsable, Organization: s.Settings.Organization,
+		Delivery: &delivery.Apple{Service: core, Sign: s.sign, EnrolmentIdentifier: s.fixed.Namespace + ".enrollment",
+			Renewal: s.renewalProfile(challenger), Due: s.due},
+		Profile: s.enrolmentProfile, Keep: s.keep, Kick: s.kick, Raise: s.metrics.unparsable, Organization: s.Settings.Organization,
 		PushTopic: s.pushTopic, Clock: s.Clock, Logger: s.Logger})
 }
 

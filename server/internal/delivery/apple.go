@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/waxseal/waxseal/platforms"
 	"github.com/waxseal/waxseal/platforms/apple"
@@ -21,6 +22,10 @@ type Apple struct {
 	Sign func(profile []byte) ([]byte, error)
 	// EnrolmentIdentifier is the top-level identifier of the enrolment profile, which a retire removes last.
 	EnrolmentIdentifier string
+	// Renewal makes the enrolment profile anew, by which a device gets a further identity; nil: identities are not renewed.
+	Renewal func(enr model.Enrolment) ([]byte, error)
+	// Due tells whether an enrolment's identity ends soon.
+	Due func(enr model.Enrolment) bool
 }
 
 // codeNotInstalled is MCMDMErrorDomain 12075, "profile not installed"; 4024 is MCInstallationErrorDomain's word for it.
@@ -41,8 +46,12 @@ func (a *Apple) Report(ctx context.Context, enr model.Enrolment, r *mdm.Report) 
 	report := appleReport(r)
 	for range renderTries {
 		result, err := a.Service.Step(ctx, enr, report)
-		if err != nil || result.Action == nil {
+		if err != nil {
 			return nil, result.Pending, err
+		}
+		if result.Action == nil {
+			body, err := a.renewal(enr, report)
+			return body, result.Pending, err
 		}
 		body, err := a.encode(ctx, enr.ID, *result.Action)
 		if err == nil {
@@ -51,6 +60,31 @@ func (a *Apple) Report(ctx context.Context, enr model.Enrolment, r *mdm.Report) 
 		report = reconcile.Report{Outcome: reconcile.OutcomeFailed, CommandUUID: result.Action.UUID, Error: err.Error(), Reason: platforms.ReasonRenderFailed}
 	}
 	return nil, 0, fmt.Errorf("enrolment %s: %d documents in a row could not be written", enr.ID, renderTries)
+}
+
+// renewEvery is how often a device is told at most to renew its identity: once in each such part of time in which it speaks.
+const renewEvery = 6 * time.Hour
+
+// renewal tells a device for which there is nothing else to do to install the enrolment profile again, when its identity
+// ends soon: that runs SCEP anew, and the device speaks with the new identity from then on (apple.md section 1.10). A Mac's
+// user has none of their own.
+func (a *Apple) renewal(enr model.Enrolment, r reconcile.Report) ([]byte, error) {
+	if a.Renewal == nil || r.Outcome != reconcile.OutcomeIdle || enr.Channel == model.ChannelUser || enr.State != model.EnrolmentActive {
+		return nil, nil
+	}
+	now := a.Service.c.Clock()
+	if enr.LastSeen.Truncate(renewEvery).Equal(now.Truncate(renewEvery)) || !a.Due(enr) {
+		return nil, nil
+	}
+	profile, err := a.Renewal(enr)
+	if err != nil || profile == nil {
+		return nil, err
+	}
+	body, err := mdm.InstallProfile(a.Service.c.NewUUID(), profile).Encode()
+	if err != nil {
+		return nil, fmt.Errorf("encode the renewal of enrolment %s: %w", enr.ID, err)
+	}
+	return body, nil
 }
 
 func (a *Apple) encode(ctx context.Context, enrolmentID string, act reconcile.Action) ([]byte, error) {

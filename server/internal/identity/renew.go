@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/x509"
 	"fmt"
+	"time"
 
 	"github.com/waxseal/waxseal/server/internal/model"
 )
@@ -25,6 +26,38 @@ func (s *Service) Renew(ctx context.Context, enr model.Enrolment, csr *x509.Cert
 	}
 	job.Key += ":" + key
 	return s.cfg.Store.Renew(ctx, c, job)
+}
+
+// RenewBy is Renew for a device that has a challenge for it: one that is good for one key. model.ErrSpent: another key.
+func (s *Service) RenewBy(ctx context.Context, enr model.Enrolment, challenge string, csr *x509.CertificateRequest) (model.Challenge, error) {
+	key, now := keyHash(csr), s.cfg.Clock()
+	c := model.Challenge{Hash: Hash("renew:" + challenge), UserID: enr.UserID, Platform: enr.Platform, EnrolmentID: enr.ID,
+		CreatedAt: now, ExpiresAt: now.Add(ChallengeLife), KeySHA256: key}
+	if err := checkRequest(csr, c); err != nil {
+		return c, err
+	}
+	job, err := s.identityJob(csr, c)
+	if err != nil {
+		return c, err
+	}
+	job.Key += ":" + key
+	stored, err := s.cfg.Store.Renew(ctx, c, job)
+	if err == nil && stored.KeySHA256 != key {
+		return stored, fmt.Errorf("the challenge, by another key: %w", model.ErrSpent)
+	}
+	return stored, err
+}
+
+// renewalPart is the last part of a device certificate's life in which it is renewed: a fifth.
+const renewalPart = 5
+
+// Due tells whether the enrolment's certificate ends soon, or has ended, and no renewed one waits to be used.
+func Due(enr model.Enrolment, now time.Time) bool {
+	cert, err := x509.ParseCertificate(enr.Certificate)
+	if err != nil || enr.NextCertSHA256 != "" {
+		return false
+	}
+	return !now.Before(cert.NotAfter.Add(-cert.NotAfter.Sub(cert.NotBefore) / renewalPart))
 }
 
 // InUse takes a renewed certificate over, because the device says that it uses it. One that is not the enrolment's next

@@ -42,6 +42,9 @@ type Binding struct {
 	ExpiresAt time.Time
 }
 
+// IdentityRequest is the request id of a device's own identity, which no profile has.
+const IdentityRequest = "00000000000000000000000000000000"
+
 // Challenger makes challenges and reads them: encrypted and authenticated by a key that every node of the server has and
 // nobody else, so that a challenge needs no row in the database before it is used.
 type Challenger struct {

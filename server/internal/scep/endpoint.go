@@ -42,6 +42,9 @@ type Config struct {
 	Identity  *identity.Service
 	Authority *identity.Authority
 	RAKey     Key
+	// Renew takes a challenge for a further identity of a device that has one; model.ErrNotFound: it is none. Errors are those
+	// of identity.Service.Redeem. May be nil.
+	Renew func(ctx context.Context, challenge string, csr *x509.CertificateRequest) (model.Challenge, error)
 	// Issuance and Authorities are needed for SCEPCertificate profiles.
 	Issuance    Issuance
 	Authorities Authorities

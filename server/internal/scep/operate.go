@@ -80,6 +80,9 @@ func (e *Endpoint) identify(ctx context.Context, req *scepmsg.Request) (*x509.Ce
 		return nil, nil, &refused{info: scepmsg.BadRequest, reason: fmt.Sprintf("message type %s is not answered here; enrol anew by a link", req.MessageType)}
 	}
 	c, err := e.cfg.Identity.Redeem(ctx, req.Challenge, req.CSR, profiles.IOS, profiles.MacOS)
+	if errors.Is(err, model.ErrNotFound) && e.cfg.Renew != nil {
+		c, err = e.cfg.Renew(ctx, req.Challenge, req.CSR)
+	}
 	if err != nil {
 		return nil, nil, challengeFault(err)
 	}
@@ -105,6 +108,8 @@ func challengeFault(err error) error {
 	switch {
 	case errors.As(err, &refusal):
 		return &refused{info: scepmsg.BadRequest, reason: refusal.Reason}
+	case errors.Is(err, model.ErrConflict):
+		return &refused{info: scepmsg.BadRequest, reason: "the enrolment of the challenge is not active"}
 	case errors.Is(err, model.ErrNotFound):
 		return &refused{info: scepmsg.BadRequest, reason: "the challenge is not known; download the enrolment profile again"}
 	case errors.Is(err, model.ErrExpired):

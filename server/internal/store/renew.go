@@ -100,6 +100,11 @@ func (db *DB) Promote(ctx context.Context, enrolmentID, certSHA256 string, now t
 			dirty = TRUE, version = version + 1 WHERE id = $3`, e.Certificate, e.CertSHA256, e.ID); err != nil {
 			return err
 		}
+		// A Mac's user speaks with the same certificate.
+		if err := t.do(`UPDATE enrolments SET certificate = $1, cert_sha256 = $2, dirty = TRUE, version = version + 1
+			WHERE holder_id = $3 AND state <> 'ended'`, e.Certificate, e.CertSHA256, e.ID); err != nil {
+			return err
+		}
 		if err := t.do(`UPDATE certificates SET status = 'superseded', status_at = $1 WHERE sha256 = $2 AND status = 'current'`, now, former); err != nil {
 			return err
 		}
