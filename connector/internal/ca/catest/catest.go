@@ -33,6 +33,18 @@ type Traits struct {
 	CannotRevoke bool
 	// OwnValidity: it decides itself how long its certificates live.
 	OwnValidity bool
+	// Names changes what the suite asks for, where a CA certifies no mail addresses.
+	Names func(in *ca.Intent)
+}
+
+// intent is a usual request with the names that such a CA certifies.
+func (tr Traits) intent(t testing.TB, id string, key *rsa.PrivateKey) ca.Intent {
+	t.Helper()
+	in := Intent(t, id, key)
+	if tr.Names != nil {
+		tr.Names(&in)
+	}
+	return in
 }
 
 // Run runs the suite. now is the adapter's clock.
@@ -42,19 +54,19 @@ func Run(t *testing.T, now time.Time, open Open) { RunWith(t, now, Traits{}, ope
 func RunWith(t *testing.T, now time.Time, traits Traits, open Open) {
 	key := newKey(t)
 	t.Run("issue", func(t *testing.T) { issue(t, now, traits, open(t), key) })
-	t.Run("same intent, same certificate", func(t *testing.T) { idempotent(t, open, key) })
-	t.Run("refusals are final", func(t *testing.T) { refusals(t, open(t), key) })
+	t.Run("same intent, same certificate", func(t *testing.T) { idempotent(t, traits, open, key) })
+	t.Run("refusals are final", func(t *testing.T) { refusals(t, traits, open(t), key) })
 	t.Run("revoke", func(t *testing.T) {
 		if traits.CannotRevoke {
-			cannotRevoke(t, now, open, key)
+			cannotRevoke(t, now, traits, open, key)
 		} else {
-			revoke(t, now, open, key)
+			revoke(t, now, traits, open, key)
 		}
 	})
 }
 
-func cannotRevoke(t *testing.T, now time.Time, open Open, key *rsa.PrivateKey) {
-	chain := mustIssue(t, open(t), Intent(t, "suite-revoke-00001", key))
+func cannotRevoke(t *testing.T, now time.Time, traits Traits, open Open, key *rsa.PrivateKey) {
+	chain := mustIssue(t, open(t), traits.intent(t, "suite-revoke-00001", key))
 	if _, err := open(t).Revoke(t.Context(), chain[0], 5, now); !errors.Is(err, ca.ErrCannotRevoke) {
 		t.Errorf("got %v", err)
 	}
@@ -93,7 +105,7 @@ func mustIssue(t *testing.T, c CA, in ca.Intent) [][]byte {
 }
 
 func issue(t *testing.T, now time.Time, traits Traits, c CA, key *rsa.PrivateKey) {
-	chain := mustIssue(t, c, Intent(t, "suite-issue-000001", key))
+	chain := mustIssue(t, c, traits.intent(t, "suite-issue-000001", key))
 	leaf, err := x509.ParseCertificate(chain[0])
 	if err != nil {
 		t.Fatal(err)
@@ -101,7 +113,7 @@ func issue(t *testing.T, now time.Time, traits Traits, c CA, key *rsa.PrivateKey
 	if !key.PublicKey.Equal(leaf.PublicKey) {
 		t.Error("the certificate has another key")
 	}
-	if len(leaf.EmailAddresses) != 1 || leaf.EmailAddresses[0] != "Alice.Example@corp.test" {
+	if traits.Names == nil && (len(leaf.EmailAddresses) != 1 || leaf.EmailAddresses[0] != "Alice.Example@corp.test") {
 		t.Errorf("addresses %q: the spelling must be kept", leaf.EmailAddresses)
 	}
 	roots, between := x509.NewCertPool(), x509.NewCertPool()
@@ -118,6 +130,9 @@ func issue(t *testing.T, now time.Time, traits Traits, c CA, key *rsa.PrivateKey
 		}
 	}
 	opts := x509.VerifyOptions{Roots: roots, Intermediates: between, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageEmailProtection}}
+	if traits.Names != nil {
+		opts.KeyUsages = []x509.ExtKeyUsage{x509.ExtKeyUsageAny}
+	}
 	if _, err := leaf.Verify(opts); err != nil {
 		t.Errorf("the chain does not verify: %v", err)
 	}
@@ -129,21 +144,21 @@ func issue(t *testing.T, now time.Time, traits Traits, c CA, key *rsa.PrivateKey
 	}
 }
 
-func idempotent(t *testing.T, open Open, key *rsa.PrivateKey) {
-	in := Intent(t, "suite-same-000001", key)
+func idempotent(t *testing.T, traits Traits, open Open, key *rsa.PrivateKey) {
+	in := traits.intent(t, "suite-same-000001", key)
 	first := mustIssue(t, open(t), in)
 	again := mustIssue(t, open(t), in)
 	if string(first[0]) != string(again[0]) {
 		t.Error("the same intent gave another certificate")
 	}
-	other := mustIssue(t, open(t), Intent(t, "suite-same-000002", key))
+	other := mustIssue(t, open(t), traits.intent(t, "suite-same-000002", key))
 	if string(first[0]) == string(other[0]) {
 		t.Error("another intent gave the same certificate")
 	}
 }
 
-func refusals(t *testing.T, c CA, key *rsa.PrivateKey) {
-	mustIssue(t, c, Intent(t, "suite-refuse-00001", key))
+func refusals(t *testing.T, traits Traits, c CA, key *rsa.PrivateKey) {
+	mustIssue(t, c, traits.intent(t, "suite-refuse-00001", key))
 	cases := map[string]func(*ca.Intent){
 		"another key for a known intent": func(in *ca.Intent) {
 			other := newKey(t)
@@ -152,7 +167,7 @@ func refusals(t *testing.T, c CA, key *rsa.PrivateKey) {
 		"unknown template": func(in *ca.Intent) { in.Template = "domain-controller" },
 	}
 	for name, change := range cases {
-		in := Intent(t, "suite-refuse-00002", key)
+		in := traits.intent(t, "suite-refuse-00002", key)
 		change(&in)
 		var refused *ca.RefusedError
 		if _, err := c.Issue(t.Context(), in); !errors.As(err, &refused) {
@@ -161,8 +176,8 @@ func refusals(t *testing.T, c CA, key *rsa.PrivateKey) {
 	}
 }
 
-func revoke(t *testing.T, now time.Time, open Open, key *rsa.PrivateKey) {
-	chain := mustIssue(t, open(t), Intent(t, "suite-revoke-00001", key))
+func revoke(t *testing.T, now time.Time, traits Traits, open Open, key *rsa.PrivateKey) {
+	chain := mustIssue(t, open(t), traits.intent(t, "suite-revoke-00001", key))
 	at, err := open(t).Revoke(t.Context(), chain[0], 5, now)
 	if err != nil || !at.Equal(now.Truncate(time.Second)) {
 		t.Fatalf("got %s, %v", at, err)
