@@ -22,7 +22,6 @@ type world struct {
 	jobs     map[string]model.Job
 	issued   map[string]model.Certificate
 	ca       *testpki.CA
-	asked    []link.CertifyJob
 	silent   bool
 	refuse   string
 	svc      *Service

@@ -30,14 +30,15 @@ import (
 )
 
 type rig struct {
-	store  *identitytest.Store
-	svc    *identity.Service
-	ca     *testpki.CA
-	ra     *testpki.Identity
-	router *web.Router
-	now    time.Time
-	logs   *bytes.Buffer
-	kicks  int
+	store     *identitytest.Store
+	svc       *identity.Service
+	authority *identity.Authority
+	ca        *testpki.CA
+	ra        *testpki.Identity
+	router    *web.Router
+	now       time.Time
+	logs      *bytes.Buffer
+	kicks     int
 }
 
 func newRig(t *testing.T) *rig {
@@ -46,7 +47,7 @@ func newRig(t *testing.T) *rig {
 	clock := func() time.Time { return r.now }
 	r.store.Created = func(j model.Job) { r.store.Certify(t, r.ca, j) }
 	r.svc = identity.New(identity.Config{Store: r.store, Jobs: r.store, Clock: clock})
-	authority := identity.NewAuthority(func(context.Context) ([]byte, []byte, error) {
+	r.authority = identity.NewAuthority(func(context.Context) ([]byte, []byte, error) {
 		if r.ra == nil {
 			return nil, nil, nil
 		}
@@ -54,7 +55,7 @@ func newRig(t *testing.T) *rig {
 	})
 	logger := slog.New(slog.NewTextHandler(r.logs, nil))
 	r.router = web.New(web.Config{Logger: logger, Clock: clock, Burst: 10_000})
-	scep.New(scep.Config{Identity: r.svc, Authority: authority, RAKey: r.ra.RSA(), Refusals: web.NewRefusals(r.store, logger, clock),
+	scep.New(scep.Config{Identity: r.svc, Authority: r.authority, RAKey: r.ra.RSA(), Refusals: web.NewRefusals(r.store, logger, clock),
 		Wait: 20 * time.Millisecond, Kick: func() { r.kicks++ }}).Routes(r.router)
 	return r
 }
