@@ -2,12 +2,9 @@ package bench_test
 
 import (
 	"bufio"
-	"context"
 	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
-	"fmt"
 	"net/http"
 	"os"
 	"os/exec"
@@ -19,7 +16,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/waxseal/waxseal/agent/apple"
 	"github.com/waxseal/waxseal/internal/api"
 	"github.com/waxseal/waxseal/internal/manifest"
 	"github.com/waxseal/waxseal/internal/testpki"
@@ -43,19 +39,20 @@ type house struct {
 	client    *api.Client
 	plain     *http.Client // for the metrics
 	objects   []profiles.Object
+	engine    string
 	keys      []*rsa.PrivateKey // making keys is the device's work and not measured
 	mu        sync.Mutex
 	made      int
 }
 
-// open starts everything; an empty database URL means SQLite.
-func open(b *testing.B, bin, databaseURL string) *house {
+// open starts everything on a database.
+func open(b *testing.B, bin string, on engine) *house {
 	b.Helper()
-	h := &house{b: b, bin: bin, dir: b.TempDir()}
+	h := &house{b: b, bin: bin, dir: b.TempDir(), engine: on.name}
 	for i := range 10 {
 		h.keys = append(h.keys, testpki.PoolKey(b, i))
 	}
-	h.startServer(databaseURL)
+	h.startServer(on.url(b))
 	h.startConnector()
 	objects, faults := manifest.LoadFS(testdata.FS, "examples/sales.yaml")
 	if len(faults) > 0 {
@@ -104,6 +101,7 @@ func (h *house) run(name string, args ...string) {
 	}
 }
 
+// startServer starts the server; an empty database URL means SQLite.
 func (h *house) startServer(databaseURL string) {
 	h.b.Helper()
 	var env []string
@@ -159,74 +157,6 @@ func (h *house) next() int {
 	defer h.mu.Unlock()
 	h.made++
 	return h.made
-}
-
-// device is a simulated iPhone with its last message.
-type device struct {
-	*apple.Device
-	sent *recorder
-}
-
-// enrol makes a device and enrols it by a link of its own.
-func (h *house) enrol(ctx context.Context) (*device, error) {
-	link, err := h.client.EnrollmentLink(ctx, api.LinkRequest{User: user, Platform: profiles.IOS})
-	if err != nil {
-		return nil, err
-	}
-	n := h.next()
-	sent := &recorder{}
-	d, err := apple.Enroll(ctx, apple.Config{State: h.path(fmt.Sprintf("device-%d", n)), Source: link.URL, OSVersion: "18.1", Model: "iPhone16,1", CA: h.ca,
-		NewKey:    func(int) (*rsa.PrivateKey, error) { return h.keys[n%len(h.keys)], nil },
-		Transport: func(next http.RoundTripper) http.RoundTripper { sent.next = next; return sent }})
-	return &device{d, sent}, err
-}
-
-// settle has an iPhone fetch all that is meant for it.
-func (d *device) settle(ctx context.Context) error {
-	return settle(ctx, func(ctx context.Context) (bool, []string, error) {
-		r, err := d.Poll(ctx)
-		return r.Commands == 0 && r.Pending == 0, r.Failures, err
-	})
-}
-
-// settle polls until there is nothing more and nothing to wait for.
-func settle(ctx context.Context, poll func(context.Context) (settled bool, failures []string, err error)) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	pause := time.NewTicker(25 * time.Millisecond) // a connector is at work meanwhile
-	defer pause.Stop()
-	for {
-		settled, failures, err := poll(ctx)
-		switch {
-		case err != nil:
-			return err
-		case len(failures) > 0:
-			return errors.New(strings.Join(failures, "; "))
-		case settled:
-			return nil
-		}
-		select {
-		case <-pause.C:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-}
-
-// devices enrols and settles some.
-func (h *house) devices(n int) []*device {
-	h.b.Helper()
-	all := make([]*device, n)
-	err := eachOf(n, func(i int) (err error) {
-		if all[i], err = h.enrol(h.b.Context()); err != nil {
-			return err
-		}
-		return all[i].settle(h.b.Context())
-	})
-	if err != nil {
-		h.b.Fatal(err)
-	}
-	return all
 }
 
 // answered reads from the server's metrics how many answers to jobs it took.

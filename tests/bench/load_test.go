@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -15,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/waxseal/waxseal/platforms/android/companion"
 	"github.com/waxseal/waxseal/platforms/windows/syncml"
 )
 
@@ -31,12 +33,27 @@ type message struct {
 	uri    string
 	header http.Header
 	body   []byte
-	// answer is what the device got for it, and what it must get again.
+	// status and answer are what the device got for it, and what it must get again; with status 0 it may be anything.
+	status int
 	answer []byte
 	// certificate is the device's for TLS; nil: its signature proves it. A device that proves itself by TLS opens a
 	// connection for each message, since that is what a PC does for each session.
 	certificate *tls.Certificate
 }
+
+// visit is what a device says when it has nothing to say: one message, or one on each of its channels.
+type visit []message
+
+// answered is the visit with another answer to each message; unanswered takes any.
+func (v visit) answered(status int, answer []byte) visit {
+	out := slices.Clone(v)
+	for i := range out {
+		out[i].status, out[i].answer = status, answer
+	}
+	return out
+}
+
+func (v visit) unanswered() visit { return v.answered(0, nil) }
 
 // usage is what a piece of work took.
 type usage struct {
@@ -82,16 +99,18 @@ func cpuTime(b *testing.B, pid int) time.Duration {
 	return time.Duration(sum) * tick
 }
 
-// replay sends n messages to a server over some connections, each of which belongs to one device.
-func replay(server string, messages []message, n, connections int) error {
-	var sent atomic.Int64
+// replay makes n visits to a server over some connections, each of which belongs to one device.
+func replay(server string, visits []visit, n, connections int) error {
+	var made atomic.Int64
 	return eachOf(connections, func(worker int) error {
-		m := messages[worker%len(messages)]
-		client := m.client()
+		v := visits[worker%len(visits)]
+		client := v[0].client()
 		defer client.CloseIdleConnections()
-		for sent.Add(1) <= int64(n) {
-			if err := m.send(client, server); err != nil {
-				return err
+		for made.Add(1) <= int64(n) {
+			for _, m := range v {
+				if err := m.send(client, server); err != nil {
+					return err
+				}
 			}
 		}
 		return nil
@@ -130,18 +149,36 @@ func (m message) send(client *http.Client, server string) error {
 	}
 	defer func() { _ = resp.Body.Close() }()
 	answer, err := io.ReadAll(resp.Body)
-	if err == nil && (resp.StatusCode != http.StatusOK || !bytes.Equal(answer, m.answer)) {
+	if err == nil && m.status != 0 && (resp.StatusCode != m.status || !bytes.Equal(answer, m.answer)) {
 		err = fmt.Errorf("an idle device got %s: %.2000s", resp.Status, answer)
 	}
 	return err
 }
 
-// recorder keeps the last message of a device to its server, and what was answered.
+// recorder keeps the last message of a device to its server on each channel, and what was answered.
 type recorder struct {
 	next http.RoundTripper
 	mu   sync.Mutex
-	last message
+	last map[channel]message
 	all  int // how many there were
+}
+
+// channel of a device: a Mac has two.
+type channel int
+
+const (
+	deviceChannel channel = iota
+	userChannel
+)
+
+// idle is what the device said last on its channels; a settled device spoke last to say that it is idle.
+func (r *recorder) idle(channels ...channel) (v visit) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, c := range channels {
+		v = append(v, r.last[c])
+	}
+	return v
 }
 
 // RoundTrip implements http.RoundTripper.
@@ -164,14 +201,38 @@ func (r *recorder) RoundTrip(req *http.Request) (*http.Response, error) {
 	answer, err := io.ReadAll(resp.Body)
 	_ = resp.Body.Close()
 	resp.Body = io.NopCloser(bytes.NewReader(answer))
-	r.mu.Lock()
-	r.last = message{method: req.Method, uri: req.URL.RequestURI(), header: req.Header.Clone(), body: body, answer: answer}
-	r.all++
-	r.mu.Unlock()
+	r.keep(message{method: req.Method, uri: req.URL.RequestURI(), header: req.Header.Clone(), body: body, status: resp.StatusCode, answer: answer})
 	return resp, err
+}
+
+func (r *recorder) keep(m message) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.last == nil {
+		r.last = map[channel]message{}
+	}
+	c := deviceChannel
+	if bytes.Contains(m.body, []byte("<key>UserID</key>")) {
+		c = userChannel
+	}
+	r.all++
+	if path, _, _ := strings.Cut(m.uri, "?"); !isCompanion(path) || path == companion.PathState {
+		r.last[c] = m
+	}
 }
 
 // managing tells what devices say once they are enrolled from how they enrol.
 func managing(req *http.Request) bool {
-	return req.Header.Get("Mdm-Signature") != "" || req.Header.Get("Content-Type") == syncml.ContentType+"; charset=utf-8"
+	return req.Header.Get("Mdm-Signature") != "" || req.Header.Get("Content-Type") == syncml.ContentType+"; charset=utf-8" ||
+		isCompanion(req.URL.Path)
+}
+
+// isCompanion tells what a companion app says to a server once it is enrolled; only with its polls it says that it is idle.
+func isCompanion(path string) bool {
+	return strings.HasPrefix(path, "/agent/v1/") && path != companion.PathEnroll
+}
+
+// add sums up work that was done in parts.
+func (u usage) add(part usage) usage {
+	return usage{n: u.n + part.n, wall: u.wall + part.wall, cpu: u.cpu + part.cpu}
 }
