@@ -10,17 +10,19 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"math/bits"
 )
 
 // Cipher is a content encryption algorithm that Encrypt writes.
 type Cipher int
 
 // The ciphers. AES256CBC is the zero value, because every peer reads it; AES256GCM makes an AuthEnvelopedData, which
-// few do.
+// few do. TripleDESCBC is for old SCEP servers that read nothing better.
 const (
 	AES256CBC Cipher = iota
 	AES128CBC
 	AES256GCM
+	TripleDESCBC
 )
 
 // cipherSpec describes a content encryption algorithm.
@@ -36,10 +38,10 @@ func cipherSpecs() []cipherSpec {
 		{oidAES256CBC, 32, false, aes.NewCipher},
 		{oidAES128CBC, 16, false, aes.NewCipher},
 		{oidAES256GCM, 32, true, aes.NewCipher},
+		{oidTripleDES, 24, false, des.NewTripleDESCipher},
 		{oidAES192CBC, 24, false, aes.NewCipher},
 		{oidAES128GCM, 16, true, aes.NewCipher},
 		{oidAES192GCM, 24, true, aes.NewCipher},
-		{oidTripleDES, 24, false, des.NewTripleDESCipher},
 	}
 }
 
@@ -116,6 +118,13 @@ type sealed struct {
 	algorithm  pkix.AlgorithmIdentifier
 	ciphertext []byte
 	mac        []byte
+}
+
+// oddParity sets the lowest bit of each octet of a DES key, which some programs look at (FIPS 46-3).
+func oddParity(key []byte) {
+	for i, b := range key {
+		key[i] = b&0xfe | byte(bits.OnesCount8(b>>1)+1)&1
+	}
 }
 
 func encryptContent(rand io.Reader, spec cipherSpec, key, content []byte) (sealed, error) {

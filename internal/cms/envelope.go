@@ -27,13 +27,16 @@ func Encrypt(rand io.Reader, content []byte, recipients []*x509.Certificate, opt
 	if len(recipients) == 0 {
 		return nil, errors.New("encrypting: no recipient")
 	}
-	if opts.Cipher < AES256CBC || opts.Cipher > AES256GCM {
+	if opts.Cipher < AES256CBC || opts.Cipher > TripleDESCBC {
 		return nil, fmt.Errorf("%w: cipher %d", ErrUnsupported, opts.Cipher)
 	}
 	spec := cipherSpecs()[opts.Cipher]
 	key := make([]byte, spec.keySize)
 	if _, err := io.ReadFull(rand, key); err != nil {
 		return nil, fmt.Errorf("reading randomness: %w", err)
+	}
+	if opts.Cipher == TripleDESCBC {
+		oddParity(key)
 	}
 	infos, version, err := encryptKeys(rand, key, recipients, opts)
 	if err != nil {
@@ -60,6 +63,9 @@ func encryptKeys(rand io.Reader, key []byte, certs []*x509.Certificate, opts Enc
 			der, err = transportKey(rand, key, cert, pub, opts.OAEP)
 		case *ecdsa.PublicKey:
 			version = 2
+			if opts.Cipher == TripleDESCBC {
+				return nil, 0, fmt.Errorf("%w: Triple DES towards the EC key of %q", ErrUnsupported, cert.Subject)
+			}
 			der, err = agreeKey(rand, key, cert, pub)
 		default:
 			err = fmt.Errorf("%w: key of type %T", ErrUnsupported, pub)

@@ -142,7 +142,10 @@ func verifyEither(der []byte, detached bool) (*Signed, error) {
 
 func TestOpenSSLDecryptsWhatWeEncrypt(t *testing.T) {
 	for _, kind := range []testpki.KeyType{testpki.RSA2048, testpki.P256, testpki.P384} {
-		for _, opts := range []EncryptOptions{{}, {Cipher: AES128CBC}, {Cipher: AES256GCM}, {OAEP: true}} {
+		for _, opts := range []EncryptOptions{{}, {Cipher: AES128CBC}, {Cipher: TripleDESCBC}, {Cipher: AES256GCM}, {OAEP: true}} {
+			if kind != testpki.RSA2048 && opts.Cipher == TripleDESCBC {
+				continue
+			}
 			t.Run(fmt.Sprintf("key %d %+v", kind, opts), func(t *testing.T) {
 				dir, ca, id := home(t, kind)
 				other := ca.Issue(t, testpki.Options{CN: "Other"})

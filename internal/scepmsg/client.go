@@ -51,15 +51,51 @@ type issuerAndSubject struct {
 // NewCertPoll asks again for a request that is pending, within its transaction. Issuer is the CA's encoded subject,
 // and subject that of the request.
 func NewCertPoll(rand io.Reader, transactionID string, issuer, subject []byte, signer *x509.Certificate, key crypto.Signer, recipients []*x509.Certificate) (*Message, error) {
-	content, err := asn1.Marshal(issuerAndSubject{asn1.RawValue{FullBytes: issuer}, asn1.RawValue{FullBytes: subject}})
+	content, err := pollContent(issuer, subject)
 	if err != nil {
-		return nil, fmt.Errorf("encoding issuer and subject: %w", err)
+		return nil, err
 	}
 	return seal(rand, CertPoll, transactionID, content, signer, key, recipients)
 }
 
+func pollContent(issuer, subject []byte) ([]byte, error) {
+	content, err := asn1.Marshal(issuerAndSubject{asn1.RawValue{FullBytes: issuer}, asn1.RawValue{FullBytes: subject}})
+	if err != nil {
+		return nil, fmt.Errorf("encoding issuer and subject: %w", err)
+	}
+	return content, nil
+}
+
 func seal(rand io.Reader, kind MessageType, transactionID string, content []byte, signer *x509.Certificate, key crypto.Signer, recipients []*x509.Certificate) (*Message, error) {
-	envelope, err := cms.Encrypt(rand, content, recipients, cms.EncryptOptions{Cipher: cms.AES128CBC})
+	return Sender{Certificate: signer, Key: key, Recipients: recipients, Cipher: cms.AES128CBC}.seal(rand, kind, transactionID, content)
+}
+
+// Sender is who writes a client's messages, and how: for a client that speaks with the CAs of others, which know other
+// ciphers, or for a registration authority, which signs for keys that it does not have.
+type Sender struct {
+	Certificate *x509.Certificate
+	Key         crypto.Signer
+	Recipients  []*x509.Certificate
+	// Cipher is what GetCACaps allows: cms.AES128CBC for "AES", cms.TripleDESCBC for "DES3".
+	Cipher cms.Cipher
+}
+
+// Request writes a PKCSReq in a transaction that the caller names: the same name means the same request.
+func (s Sender) Request(rand io.Reader, transactionID string, csrDER []byte) (*Message, error) {
+	return s.seal(rand, PKCSReq, transactionID, csrDER)
+}
+
+// Poll writes a CertPoll; see NewCertPoll.
+func (s Sender) Poll(rand io.Reader, transactionID string, issuer, subject []byte) (*Message, error) {
+	content, err := pollContent(issuer, subject)
+	if err != nil {
+		return nil, err
+	}
+	return s.seal(rand, CertPoll, transactionID, content)
+}
+
+func (s Sender) seal(rand io.Reader, kind MessageType, transactionID string, content []byte) (*Message, error) {
+	envelope, err := cms.Encrypt(rand, content, s.Recipients, cms.EncryptOptions{Cipher: s.Cipher})
 	if err != nil {
 		return nil, fmt.Errorf("encrypting SCEP request: %w", err)
 	}
@@ -68,7 +104,7 @@ func seal(rand io.Reader, kind MessageType, transactionID string, content []byte
 		return nil, err
 	}
 	h := header{messageType: kind, transactionID: transactionID, senderNonce: nonce}
-	der, err := h.sign(envelope, signer, key)
+	der, err := h.sign(envelope, s.Certificate, s.Key)
 	if err != nil {
 		return nil, err
 	}
@@ -79,6 +115,10 @@ func seal(rand io.Reader, kind MessageType, transactionID string, content []byte
 type Reply struct {
 	Status   Status
 	FailInfo FailInfo
+	// FailText is what the CA says beside FailInfo, in its own words (RFC 8894 section 3.2.1.4.1).
+	FailText string
+	// Certificates are all that a success brought, in its order, even where none is the one asked for.
+	Certificates []*x509.Certificate
 	// Certificate is the one issued, set on success; Chain is whatever else came along.
 	Certificate *x509.Certificate
 	Chain       []*x509.Certificate
@@ -114,7 +154,7 @@ func ParseCertRep(der []byte, cert *x509.Certificate, key crypto.Signer) (*Reply
 		return nil, fmt.Errorf("%w: message type %s instead of a reply", ErrMalformed, h.messageType)
 	}
 	reply := &Reply{
-		Status: h.status, FailInfo: h.failInfo, Signer: signed.Signer,
+		Status: h.status, FailInfo: h.failInfo, FailText: h.failText, Signer: signed.Signer,
 		TransactionID: h.transactionID, RecipientNonce: h.recipientNonce,
 	}
 	switch h.status {
@@ -142,6 +182,7 @@ func (r *Reply) open(envelope []byte, cert *x509.Certificate, key crypto.Signer)
 	if err != nil {
 		return fmt.Errorf("reading certificates of SCEP reply: %w", err)
 	}
+	r.Certificates = certs
 	for _, c := range certs {
 		if r.Certificate == nil && samePublic(c.PublicKey, key.Public()) {
 			r.Certificate = c

@@ -88,6 +88,11 @@ const (
 	attrTransactionID  = 7
 )
 
+// failInfoTextOID is id-scep-failInfoText (RFC 8894 section 3.2.1.4.1).
+func failInfoTextOID() asn1.ObjectIdentifier {
+	return asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 24, 1}
+}
+
 // nonceSize is demanded by RFC 8894 section 3.2.1.5.
 const nonceSize = 16
 
@@ -105,6 +110,7 @@ type header struct {
 	transactionID  string
 	status         Status
 	failInfo       FailInfo
+	failText       string
 	senderNonce    []byte
 	recipientNonce []byte
 }
@@ -123,6 +129,10 @@ func (h header) attributes() []cms.Attribute {
 	}
 	if h.failInfo != "" {
 		out = append(out, cms.Attribute{Type: headerOID(attrFailInfo), Value: string(h.failInfo)})
+	}
+	if h.failText != "" {
+		value := asn1.RawValue{Tag: asn1.TagUTF8String, Bytes: []byte(h.failText)}
+		out = append(out, cms.Attribute{Type: failInfoTextOID(), Value: value})
 	}
 	return out
 }
@@ -152,10 +162,11 @@ func open(der []byte) (header, *cms.Signed, error) {
 	if err != nil {
 		return h, nil, fmt.Errorf("reading SCEP message: %w", err)
 	}
-	h.messageType = MessageType(text(signed, attrMessageType))
-	h.transactionID = text(signed, attrTransactionID)
-	h.status = Status(text(signed, attrStatus))
-	h.failInfo = FailInfo(text(signed, attrFailInfo))
+	h.messageType = MessageType(text(signed, headerOID(attrMessageType)))
+	h.transactionID = text(signed, headerOID(attrTransactionID))
+	h.status = Status(text(signed, headerOID(attrStatus)))
+	h.failInfo = FailInfo(text(signed, headerOID(attrFailInfo)))
+	h.failText = text(signed, failInfoTextOID())
 	h.senderNonce = octets(signed, attrSenderNonce)
 	h.recipientNonce = octets(signed, attrRecipientNonce)
 	if h.messageType == "" || h.transactionID == "" {
@@ -164,9 +175,9 @@ func open(der []byte) (header, *cms.Signed, error) {
 	return h, signed, nil
 }
 
-func text(signed *cms.Signed, attr int) string {
+func text(signed *cms.Signed, attr asn1.ObjectIdentifier) string {
 	var s string
-	if _, err := asn1.Unmarshal(signed.Attribute(headerOID(attr)), &s); err != nil {
+	if _, err := asn1.Unmarshal(signed.Attribute(attr), &s); err != nil {
 		return ""
 	}
 	return s

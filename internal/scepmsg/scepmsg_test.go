@@ -401,3 +401,37 @@ func readCSRAlone(data []byte) error {
 	_, _ = challengePassword(data)
 	return errors.Join(req.readCSR(data), req.readPoll(data))
 }
+
+// TestSender: a registration authority asks for a key that it does not have, in the cipher of an old server, and reads why
+// it is refused.
+func TestSender(t *testing.T) {
+	s := newSetting(t)
+	ra := s.ca.Issue(t, testpki.Options{CN: "connector"})
+	sender := Sender{Certificate: ra.Cert, Key: ra.Key, Recipients: []*x509.Certificate{s.ra.Cert}, Cipher: cms.TripleDESCBC}
+	m, err := sender.Request(rand.Reader, "transaction 7", s.csr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req := s.parsed(t, m.DER)
+	if req.TransactionID != "transaction 7" || !req.Signer.Equal(ra.Cert) || !bytes.Equal(req.CSR.Raw, s.csr) {
+		t.Errorf("the request arrives as %+v", req)
+	}
+	cert := s.ca.IssueCSR(t, req.CSR, testpki.Options{CN: "device"})
+	der, err := Success(req, cert, []*x509.Certificate{s.ca.Cert}, s.ra.Cert, s.ra.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if reply, err := ParseCertRep(der, ra.Cert, ra.Key); err != nil || !reply.Certificates[0].Equal(cert) {
+		t.Errorf("%+v, %v", reply, err)
+	}
+	if m, err = sender.Poll(rand.Reader, "transaction 7", s.ca.Cert.RawSubject, req.CSR.RawSubject); err != nil {
+		t.Fatal(err)
+	}
+	req = s.parsed(t, m.DER)
+	if der, err = req.reply(header{status: StatusFailure, failInfo: BadRequest, failText: "nein, danke"}, nil, s.ra.Cert, s.ra.Key); err != nil {
+		t.Fatal(err)
+	}
+	if reply, err := ParseCertRep(der, ra.Cert, ra.Key); err != nil || reply.FailText != "nein, danke" {
+		t.Errorf("%+v, %v", reply, err)
+	}
+}
