@@ -1,11 +1,7 @@
 package apple
 
 import (
-	"crypto"
-	"crypto/rand"
 	"crypto/rsa"
-	"crypto/sha256"
-	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"fmt"
@@ -13,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/waxseal/waxseal/agent/scep"
 	"github.com/waxseal/waxseal/platforms/apple/proplist"
 )
 
@@ -52,7 +49,9 @@ func readSCEP(p payload) (*scepRequest, error) {
 	if r.subject, err = readSubject(proplist.Array(inner, "Subject")); err != nil {
 		return nil, fail(domainPayload, 2004, "Subject of the SCEP payload %s: %v", p.id(), err)
 	}
-	r.san = readNames(proplist.Sub(inner, "SubjectAltName"))
+	if r.san, err = readNames(proplist.Sub(inner, "SubjectAltName")); err != nil {
+		return nil, fail(domainPayload, 2004, "SubjectAltName of the SCEP payload %s: %v", p.id(), err)
+	}
 	return r, nil
 }
 
@@ -128,22 +127,24 @@ func attributeOID(name string) (asn1.ObjectIdentifier, error) {
 }
 
 // readNames reads SubjectAltName: each value is a string or an array of strings, ntPrincipalName a string.
-func readNames(d dict) []asn1.RawValue {
+func readNames(d dict) ([]asn1.RawValue, error) {
 	var out []asn1.RawValue
 	for _, form := range []struct {
 		key string
 		tag int
-	}{{"rfc822Name", 1}, {"dNSName", 2}, {"uniformResourceIdentifier", 6}} {
+	}{{"rfc822Name", scep.TagEmail}, {"dNSName", scep.TagDNS}, {"uniformResourceIdentifier", scep.TagURI}} {
 		for _, text := range texts(d[form.key]) {
-			out = append(out, asn1.RawValue{Class: asn1.ClassContextSpecific, Tag: form.tag, Bytes: []byte(text)})
+			out = append(out, scep.TextName(form.tag, text))
 		}
 	}
-	if upn := proplist.String(d, "ntPrincipalName"); upn != "" {
-		oid := []byte("\x06\x0a\x2b\x06\x01\x04\x01\x82\x37\x14\x02\x03")
-		value := tlv(0xa0, tlv(0x0c, []byte(upn)))
-		out = append(out, asn1.RawValue{Class: asn1.ClassContextSpecific, Tag: 0, IsCompound: true, Bytes: append(oid, value...)})
+	if text := proplist.String(d, "ntPrincipalName"); text != "" {
+		upn, err := scep.UPN(text)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, upn)
 	}
-	return out
+	return out, nil
 }
 
 func texts(v any) []string {
@@ -160,86 +161,17 @@ func texts(v any) []string {
 	return out
 }
 
-// attribute is a PKCS#10 attribute (RFC 2986): an identifier and a set of values.
-type attribute struct {
-	Type   asn1.ObjectIdentifier
-	Values []asn1.RawValue `asn1:"set"`
-}
-
-type requestInfo struct {
-	Version    int
-	Subject    asn1.RawValue
-	PublicKey  asn1.RawValue
-	Attributes []attribute `asn1:"tag:0,set"`
-}
-
-type request struct {
-	Info      asn1.RawValue
-	Algorithm pkix.AlgorithmIdentifier
-	Signature asn1.BitString
-}
-
-// csr makes the certificate request. The standard library cannot put a challengePassword (RFC 2985 section 5.4.1)
-// beside extensions.
+// csr makes the certificate request.
 func (r *scepRequest) csr(key *rsa.PrivateKey) ([]byte, error) {
 	subject, err := asn1.Marshal(r.subject)
 	if err != nil {
 		return nil, err
 	}
-	public, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
-	if err != nil {
-		return nil, err
-	}
-	attributes, err := r.attributes()
-	if err != nil {
-		return nil, err
-	}
-	info, err := asn1.Marshal(requestInfo{Subject: raw(subject), PublicKey: raw(public), Attributes: attributes})
-	if err != nil {
-		return nil, err
-	}
-	digest := sha256.Sum256(info)
-	signature, err := rsa.SignPKCS1v15(rand.Reader, key, crypto.SHA256, digest[:])
-	if err != nil {
-		return nil, err
-	}
-	return asn1.Marshal(request{
-		Info:      raw(info),
-		Algorithm: pkix.AlgorithmIdentifier{Algorithm: asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 11}, Parameters: asn1.NullRawValue},
-		Signature: asn1.BitString{Bytes: signature, BitLength: 8 * len(signature)},
-	})
-}
-
-func raw(der []byte) asn1.RawValue { return asn1.RawValue{FullBytes: der} }
-
-func (r *scepRequest) attributes() ([]attribute, error) {
-	var out []attribute
-	if r.challenge != "" {
-		value, err := asn1.MarshalWithParams(r.challenge, challengeType(r.challenge))
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, attribute{Type: asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 7}, Values: []asn1.RawValue{raw(value)}})
-	}
 	extensions, err := r.extensions()
-	if err != nil || len(extensions) == 0 {
-		return out, err
-	}
-	value, err := asn1.Marshal(extensions)
 	if err != nil {
 		return nil, err
 	}
-	return append(out, attribute{Type: asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 14}, Values: []asn1.RawValue{raw(value)}}), nil
-}
-
-// challengeType keeps the challenge a PrintableString where that is possible, as devices do.
-func challengeType(challenge string) string {
-	for _, c := range challenge {
-		if !strings.ContainsRune("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789 '()+,-./:=?", c) {
-			return "utf8"
-		}
-	}
-	return "printable"
+	return scep.Request{Subject: subject, Challenge: r.challenge, Extensions: extensions}.Sign(key)
 }
 
 func (r *scepRequest) extensions() ([]pkix.Extension, error) {
@@ -252,18 +184,18 @@ func (r *scepRequest) extensions() ([]pkix.Extension, error) {
 		if r.usage&4 != 0 {
 			bits |= 0x20 // keyEncipherment
 		}
-		value, err := asn1.Marshal(asn1.BitString{Bytes: []byte{bits}, BitLength: 3})
+		usage, err := scep.KeyUsage(bits)
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, pkix.Extension{Id: asn1.ObjectIdentifier{2, 5, 29, 15}, Critical: true, Value: value})
+		out = append(out, usage)
 	}
 	if len(r.san) > 0 {
-		value, err := asn1.Marshal(r.san)
+		names, err := scep.Names(r.san)
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, pkix.Extension{Id: asn1.ObjectIdentifier{2, 5, 29, 17}, Value: value})
+		out = append(out, names)
 	}
 	return out, nil
 }

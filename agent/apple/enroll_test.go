@@ -194,7 +194,7 @@ func TestSCEPPending(t *testing.T) {
 	}
 	polls := 0
 	for _, op := range s.scepOps {
-		if op == "type "+scepCertPoll {
+		if op == "type 20" { // CertPoll
 			polls++
 		}
 	}

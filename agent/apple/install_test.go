@@ -485,8 +485,11 @@ func TestMDMSignatureWithOpenSSL(t *testing.T) {
 
 // A certificate request is what OpenSSL thinks it is.
 func TestCSRWithOpenSSL(t *testing.T) {
-	r := &scepRequest{challenge: "a!b", usage: 5, san: readNames(dict{"rfc822Name": alice, "dNSName": []any{"x.example.com"}, "ntPrincipalName": "a@corp"})}
-	var err error
+	names, err := readNames(dict{"rfc822Name": alice, "dNSName": []any{"x.example.com"}, "ntPrincipalName": "a@corp"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &scepRequest{challenge: "a!b", usage: 5, san: names}
 	if r.subject, err = readSubject([]any{[]any{[]any{"O", "Ex"}}, []any{[]any{"CN", "phone"}, []any{"2.5.4.5", "77"}}}); err != nil {
 		t.Fatal(err)
 	}

@@ -3,7 +3,6 @@ package apple
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha1"
 	"crypto/sha256"
@@ -12,16 +11,16 @@ import (
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"io"
-	"math/big"
 	"net/http"
 	"net/url"
 	"strings"
 	"time"
 
 	"github.com/waxseal/waxseal/agent/keychain"
-	"github.com/waxseal/waxseal/internal/cms"
+	"github.com/waxseal/waxseal/agent/scep"
 )
 
 // maxSCEPAnswer bounds what a SCEP server may send.
@@ -93,13 +92,8 @@ func (c *scepClient) learn(ctx context.Context) error {
 // takeAuthorities reads one certificate or a bag of them, and compares the fingerprint if the profile has one.
 func (c *scepClient) takeAuthorities(body []byte, kind string) error {
 	var err error
-	if strings.HasPrefix(kind, "application/x-x509-ca-ra-cert") {
-		c.authorities, err = cms.ParseCertsOnly(body)
-	} else {
-		c.authorities, err = x509.ParseCertificates(body)
-	}
-	if err != nil || len(c.authorities) == 0 {
-		return fail(domainSCEP, 22002, "the SCEP server's GetCACert answer holds no certificate")
+	if c.authorities, err = scep.Authorities(body, kind); err != nil {
+		return fail(domainSCEP, 22002, "%v", err)
 	}
 	if c.request.fingerprint == nil {
 		return nil
@@ -132,65 +126,76 @@ func digestLike(digest, data []byte) []byte {
 	return sum[:]
 }
 
-// recipient is the certificate to encrypt to: the RA's if there is one, else the CA's. Apple's client knows RSA only.
-func (c *scepClient) recipient() (*x509.Certificate, error) {
-	var ca *x509.Certificate
-	for _, cert := range c.authorities {
-		if _, ok := cert.PublicKey.(*rsa.PublicKey); !ok {
-			continue
-		}
-		if !cert.IsCA && (cert.KeyUsage == 0 || cert.KeyUsage&x509.KeyUsageKeyEncipherment != 0) {
-			return cert, nil
-		}
-		if ca == nil {
-			ca = cert
-		}
-	}
-	if ca == nil {
-		return nil, fail(domainSCEP, 22002, "the SCEP server has no RSA certificate to encrypt to")
-	}
-	return ca, nil
-}
-
 // enrol sends the request and asks again while the server says PENDING: the first retry at once, the others after
 // RetryDelay.
 func (c *scepClient) enrol(ctx context.Context, key *rsa.PrivateKey) (*x509.Certificate, error) {
-	csr, err := c.request.csr(key)
-	if err != nil {
-		return nil, fail(domainSCEP, 22004, "cannot make the certificate request: %v", err)
-	}
-	signer, err := selfSigned(c.request.subject, key, c.clock.Now())
-	if err != nil {
-		return nil, fail(domainSCEP, 22001, "cannot sign the certificate request: %v", err)
-	}
-	recipient, err := c.recipient()
+	exchange, csr, err := c.prepare(key)
 	if err != nil {
 		return nil, err
 	}
-	exchange := newExchange(key, signer, recipient)
-	reply, err := exchange.round(ctx, c, scepPKCSReq, csr)
-	for try := 0; err == nil && reply.status == scepPending; try++ {
+	reply, err := c.round(ctx, exchange, func() (*scep.Message, error) { return exchange.Request(csr) })
+	for try := 0; err == nil && reply.Status == scep.Pending; try++ {
 		if try >= c.request.retries {
 			return nil, fail(domainSCEP, 22013, "the SCEP server still says PENDING after %d retries", try)
 		}
-		reply, err = c.again(ctx, exchange, try)
+		if err := c.pause(ctx, try); err != nil {
+			return nil, err
+		}
+		reply, err = c.round(ctx, exchange, exchange.Poll)
 	}
 	if err != nil {
 		return nil, err
 	}
-	return exchange.accept(reply)
+	cert, err := exchange.Accept(reply)
+	switch {
+	case errors.Is(err, scep.ErrOtherKey):
+		return nil, fail(domainSCEP, 22007, "%v", err)
+	case err != nil:
+		return nil, fail(domainSCEP, 22013, "%v", err)
+	}
+	return cert, nil
 }
 
-// again asks for the state of a pending request.
-func (c *scepClient) again(ctx context.Context, exchange *scepExchange, try int) (*scepReply, error) {
-	if err := c.pause(ctx, try); err != nil {
-		return nil, err
+// prepare makes the request, and the certificate that signs it.
+func (c *scepClient) prepare(key *rsa.PrivateKey) (*scep.Exchange, []byte, error) {
+	csr, err := c.request.csr(key)
+	if err != nil {
+		return nil, nil, fail(domainSCEP, 22004, "cannot make the certificate request: %v", err)
 	}
-	content, err := exchange.poll()
+	subject := c.request.subject
+	if len(subject) == 0 {
+		subject = pkix.Name{CommonName: "SCEP request"}.ToRDNSequence()
+	}
+	name, err := asn1.Marshal(subject)
+	if err != nil {
+		return nil, nil, fail(domainSCEP, 22001, "cannot sign the certificate request: %v", err)
+	}
+	signer, err := scep.SelfSigned(name, key, c.clock.Now())
+	if err != nil {
+		return nil, nil, fail(domainSCEP, 22001, "cannot sign the certificate request: %v", err)
+	}
+	recipient := scep.Recipient(c.authorities)
+	if recipient == nil {
+		return nil, nil, fail(domainSCEP, 22002, "the SCEP server has no RSA certificate to encrypt to")
+	}
+	return scep.NewExchange(key, signer, recipient), csr, nil
+}
+
+// round sends one message and reads the answer.
+func (c *scepClient) round(ctx context.Context, exchange *scep.Exchange, write func() (*scep.Message, error)) (*scep.Reply, error) {
+	message, err := write()
 	if err != nil {
 		return nil, fail(domainSCEP, 22004, "making the SCEP message: %v", err)
 	}
-	return exchange.round(ctx, c, scepCertPoll, content)
+	answer, err := c.operate(ctx, message.DER)
+	if err != nil {
+		return nil, err
+	}
+	reply, err := exchange.Read(answer, message, c.authorities)
+	if err != nil {
+		return nil, fail(domainSCEP, 22013, "the SCEP server's answer: %v", err)
+	}
+	return reply, nil
 }
 
 func (c *scepClient) pause(ctx context.Context, try int) error {
@@ -201,30 +206,6 @@ func (c *scepClient) pause(ctx context.Context, try int) error {
 		return fail(domainSCEP, 22005, "waiting for the SCEP server: %v", err)
 	}
 	return nil
-}
-
-// selfSigned is the certificate that signs a first request (RFC 8894 section 2.3).
-func selfSigned(subject pkix.RDNSequence, key *rsa.PrivateKey, now time.Time) (*x509.Certificate, error) {
-	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 64))
-	if err != nil {
-		return nil, err
-	}
-	if len(subject) == 0 {
-		subject = pkix.Name{CommonName: "SCEP request"}.ToRDNSequence()
-	}
-	name, err := asn1.Marshal(subject)
-	if err != nil {
-		return nil, err
-	}
-	template := &x509.Certificate{
-		SerialNumber: serial, RawSubject: name, NotBefore: now.Add(-time.Hour), NotAfter: now.Add(30 * 24 * time.Hour),
-		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageKeyEncipherment,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		return nil, err
-	}
-	return x509.ParseCertificate(der)
 }
 
 // get asks with an operation and a message in the query.
