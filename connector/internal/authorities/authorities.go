@@ -13,6 +13,7 @@ import (
 	"github.com/waxseal/waxseal/connector/internal/ca/adcs"
 	"github.com/waxseal/waxseal/connector/internal/ca/digicert"
 	"github.com/waxseal/waxseal/connector/internal/ca/ledger"
+	"github.com/waxseal/waxseal/connector/internal/ca/stepca"
 	"github.com/waxseal/waxseal/connector/internal/journal"
 	"github.com/waxseal/waxseal/connector/internal/keyring"
 	"github.com/waxseal/waxseal/internal/link"
@@ -27,6 +28,7 @@ func makers() map[string]Maker {
 		"adcs":            adcs.New,
 		"digicert":        digicert.New,
 		"digicert-legacy": digicert.NewLegacy,
+		"stepca":          stepca.New,
 	}
 }
 

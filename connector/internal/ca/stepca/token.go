@@ -151,7 +151,7 @@ type claims struct {
 	Subject string        `json:"sub"`
 	SANs    []string      `json:"sans,omitempty"`
 	Bound   *confirmation `json:"cnf,omitempty"`
-	Waxseal wishes        `json:"waxseal,omitzero"`
+	Waxseal *wishes       `json:"waxseal,omitempty"`
 }
 
 // wishes are what step-ca has no words for. Its admin's templates find them as .Token.waxseal.
@@ -172,7 +172,7 @@ type confirmation struct {
 func (a *adapter) signToken(s *signer, in ca.Intent, csr []byte) (string, error) {
 	sum := sha256.Sum256(csr)
 	c := claims{Bound: &confirmation{base64.RawURLEncoding.EncodeToString(sum[:])},
-		Waxseal: wishes{Template: in.Template, KeyUsage: in.KeyUsage, ExtKeyUsage: in.ExtendedKeyUsage}}
+		Waxseal: &wishes{Template: in.Template, KeyUsage: in.KeyUsage, ExtKeyUsage: in.ExtendedKeyUsage}}
 	for _, san := range in.SANs {
 		if san.Type == profiles.SANUPN { // step-ca's list has no word for it
 			c.Waxseal.UPNs = append(c.Waxseal.UPNs, san.Value)
