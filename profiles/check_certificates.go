@@ -157,6 +157,6 @@ func (c *CertificateRequest) checkTimes(r *report) {
 		r.fault("spec.renewalThresholdPercentage", "%d is not allowed; use 1 to 99 (percent of the lifetime that remains)", t)
 	}
 	for i, e := range c.RevokeOn {
-		oneOf(r, fmt.Sprintf("spec.revokeOn[%d]", i), e, EventUnenroll, EventRetire, EventWipe, EventUnassign)
+		oneOf(r, fmt.Sprintf("spec.revokeOn[%d]", i), e, EventUnenroll, EventRetire, EventWipe, EventUnassign, EventSupersede)
 	}
 }

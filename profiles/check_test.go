@@ -349,11 +349,11 @@ func TestCheckReportsEverythingAtOnce(t *testing.T) {
 
 func TestRequestDefaults(t *testing.T) {
 	var c CertificateRequest
-	if c.KeyBits() != 2048 || c.Lifetime() != 365*24*time.Hour || c.RenewalThreshold() != 20 || c.TemplateName() != "smime-signing" || c.RevokesOn(EventWipe) {
+	if c.KeyBits() != 2048 || c.Lifetime() != 365*24*time.Hour || c.RenewalThreshold() != 20 || c.TemplateName() != "smime-signing" || !slices.Equal(c.Revocations(), []Event{EventUnenroll, EventRetire, EventWipe, EventUnassign}) {
 		t.Errorf("defaults %d %s %d %s", c.KeyBits(), c.Lifetime(), c.RenewalThreshold(), c.TemplateName())
 	}
 	c = CertificateRequest{KeySize: 3072, Validity: Duration(10 * Day), RenewalThresholdPercentage: 30, Template: "t", RevokeOn: []Event{EventWipe}}
-	if c.KeyBits() != 3072 || c.Lifetime() != 10*Day || c.RenewalThreshold() != 30 || c.TemplateName() != "t" || !c.RevokesOn(EventWipe) {
+	if c.KeyBits() != 3072 || c.Lifetime() != 10*Day || c.RenewalThreshold() != 30 || c.TemplateName() != "t" || !slices.Equal(c.Revocations(), []Event{EventWipe}) || len((&CertificateRequest{RevokeOn: []Event{}}).Revocations()) != 0 {
 		t.Error("values are not taken")
 	}
 	start := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)

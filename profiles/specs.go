@@ -85,6 +85,9 @@ const (
 	EventRetire   Event = "retire"
 	EventWipe     Event = "wipe"
 	EventUnassign Event = "unassign"
+	// EventSupersede: a newer certificate of the profile is on the device, by renewal or since the profile asks for something
+	// else. It is in no default: who checks an old signature would meet a revoked certificate.
+	EventSupersede Event = "supersede"
 )
 
 // CertificateRequest is what PKCSCertificate and SCEPCertificate share: how a certificate for one device looks.
@@ -98,7 +101,7 @@ type CertificateRequest struct {
 	ExtendedKeyUsage           []string                 `json:"extendedKeyUsage,omitempty"`
 	Validity                   Duration                 `json:"validity,omitempty"`                   // default 365d
 	RenewalThresholdPercentage int                      `json:"renewalThresholdPercentage,omitempty"` // percent of the lifetime that remains; 0 means 20
-	RevokeOn                   []Event                  `json:"revokeOn,omitempty"`
+	RevokeOn                   []Event                  `json:"revokeOn,omitzero"`                    // absent: see Revocations; empty: none
 }
 
 // PKCSCertificate is a certificate that the connector makes for each device, key included.

@@ -64,14 +64,13 @@ func (c *CertificateRequest) TemplateName() string {
 	return c.Template
 }
 
-// RevokesOn tells whether certificates are revoked after an event.
-func (c *CertificateRequest) RevokesOn(e Event) bool {
-	for _, x := range c.RevokeOn {
-		if x == e {
-			return true
-		}
+// Revocations are the events after which certificates are revoked. A profile that does not say has those of the device and of
+// the assignment; one with an empty list has none (intune-smime.md section 10, made the same for each platform and kind).
+func (c *CertificateRequest) Revocations() []Event {
+	if c.RevokeOn == nil {
+		return []Event{EventUnenroll, EventRetire, EventWipe, EventUnassign}
 	}
-	return false
+	return c.RevokeOn
 }
 
 // KeyUsageBits turns key usage names into bits; no names mean digitalSignature.

@@ -10,6 +10,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/waxseal/waxseal/profiles"
 )
 
 var (
@@ -110,40 +112,16 @@ func usageBitString(usage x509.KeyUsage) asn1.BitString {
 	return asn1.BitString{Bytes: []byte{octet}, BitLength: length}
 }
 
-// ExtendedKeyUsageOIDs turns names and dotted OIDs into OIDs.
+// ExtendedKeyUsageOIDs turns the names of profiles, and dotted OIDs, into OIDs; none: none.
 func ExtendedKeyUsageOIDs(names []string) ([]asn1.ObjectIdentifier, error) {
-	var out []asn1.ObjectIdentifier
-	for _, name := range names {
-		switch strings.ToLower(name) {
-		case "emailprotection", "secureemail":
-			name = "1.3.6.1.5.5.7.3.4"
-		case "clientauth", "clientauthentication":
-			name = "1.3.6.1.5.5.7.3.2"
-		}
-		oid, err := x509.ParseOID(name)
-		if err != nil {
-			return nil, Refuse("extended key usage %q: emailProtection, clientAuth and OIDs are possible", name)
-		}
-		arcs := asn1.ObjectIdentifier{}
-		if err := unmarshalOID(oid, &arcs); err != nil {
-			return nil, Refuse("extended key usage %q: the OID has a number that is too large", name)
-		}
-		out = append(out, arcs)
+	if len(names) == 0 {
+		return nil, nil
 	}
-	return out, nil
-}
-
-func unmarshalOID(oid x509.OID, into *asn1.ObjectIdentifier) error {
-	content, err := oid.MarshalBinary()
+	oids, err := profiles.ExtendedKeyUsageOIDs(names)
 	if err != nil {
-		return err
+		return nil, Refuse("extended key usage: %v", err)
 	}
-	der, err := asn1.Marshal(asn1.RawValue{Tag: asn1.TagOID, Bytes: content})
-	if err != nil {
-		return err
-	}
-	_, err = asn1.Unmarshal(der, into)
-	return err
+	return oids, nil
 }
 
 // signedWithChallenge makes a request with a challengePassword, which crypto/x509 writes only as a deprecated attribute of

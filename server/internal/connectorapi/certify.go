@@ -44,7 +44,7 @@ func (s *Service) certifiedEffect(ctx context.Context, job model.Job, raw json.R
 	now := s.cfg.Clock()
 	c.Kind, c.Purpose, c.RecordID = model.CertificateIssued, profiles.PurposeSMIMESigning, asked.RequestID
 	c.UserID, c.DeviceID, c.EnrolmentID, c.Profile = asked.UserID, asked.DeviceID, asked.EnrolmentID, asked.Profile
-	c.CA, c.RevokeOn = asked.Request.CertificateAuthority, asked.Request.RevokeOn
+	c.CA, c.RevokeOn = asked.Request.CertificateAuthority, asked.Request.Revocations()
 	c.Status, c.StatusAt, c.CreatedAt = model.CertificateCurrent, now, now
 	return &CertifiedEffect{Certificate: c, Chain: answer.Chain}, nil
 }

@@ -160,7 +160,7 @@ func (s *Service) issuedEffect(ctx context.Context, job model.Job, raw json.RawM
 	now := s.cfg.Clock()
 	c.Kind, c.Purpose, c.RecordID = model.CertificateIssued, profiles.PurposeSMIMESigning, asked.IntentID
 	c.UserID, c.DeviceID, c.EnrolmentID, c.Profile = asked.UserID, asked.DeviceID, asked.EnrolmentID, asked.Profile
-	c.CA, c.RevokeOn = asked.Request.CertificateAuthority, asked.Request.RevokeOn
+	c.CA, c.RevokeOn = asked.Request.CertificateAuthority, asked.Request.Revocations()
 	c.Status, c.StatusAt, c.CreatedAt = model.CertificateCurrent, now, now
 	return &IssuedEffect{Certificate: c, Record: answer.Record, CA: c.CA}, nil
 }

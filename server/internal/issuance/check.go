@@ -205,9 +205,13 @@ func checkKeyUsage(csr *x509.CertificateRequest, order link.CertifyJob, strict b
 }
 
 func checkExtKeyUsage(csr *x509.CertificateRequest, order link.CertifyJob, strict bool) error {
+	given, err := profiles.ExtendedKeyUsageOIDs(order.Request.ExtendedKeyUsage)
+	if err != nil {
+		return fault(EnhancedKeyUsageMismatch, "the profile's extended key usage: %v", err)
+	}
 	want := map[string]bool{"1.3.6.1.5.5.7.3.4": true} // a mail certificate is for mail, whether its profile says so or not
-	for _, name := range order.Request.ExtendedKeyUsage {
-		want[usageOID(name)] = true
+	for _, oid := range given {
+		want[oid.String()] = true
 	}
 	var usages []asn1.ObjectIdentifier
 	present := false
@@ -230,22 +234,12 @@ func checkExtKeyUsage(csr *x509.CertificateRequest, order link.CertifyJob, stric
 	if !present {
 		return fault(EnhancedKeyUsageMissing, "the request has no extended key usage")
 	}
-	for _, name := range order.Request.ExtendedKeyUsage {
-		if !slices.ContainsFunc(usages, func(u asn1.ObjectIdentifier) bool { return u.String() == usageOID(name) }) {
-			return fault(EnhancedKeyUsageMismatch, "the request lacks the extended key usage %s", name)
+	for _, oid := range given {
+		if !slices.ContainsFunc(usages, func(u asn1.ObjectIdentifier) bool { return u.Equal(oid) }) {
+			return fault(EnhancedKeyUsageMismatch, "the request lacks the extended key usage %s", oid)
 		}
 	}
 	return nil
-}
-
-func usageOID(name string) string {
-	switch strings.ToLower(name) {
-	case "emailprotection", "secureemail":
-		return "1.3.6.1.5.5.7.3.4"
-	case "clientauth", "clientauthentication":
-		return "1.3.6.1.5.5.7.3.2"
-	}
-	return name
 }
 
 func checkCA(csr *x509.CertificateRequest, _ link.CertifyJob, _ bool) error {

@@ -24,7 +24,7 @@ func (w *work) requestCertificates() {
 	}
 	for _, o := range w.applying {
 		p, ok := o.Spec.(*profiles.PKCSCertificate)
-		if !ok || w.roots()[p.CertificateAuthority] == nil {
+		if !ok || w.roots()[p.CertificateAuthority] == nil || w.isPartner(p.CertificateAuthority) {
 			continue
 		}
 		if job, needed := w.issueJob(o.Name, p); needed {
@@ -168,11 +168,11 @@ const (
 
 func (w *work) retire(c model.Certificate, event profiles.Event) {
 	change := CertificateChange{SHA256: c.SHA256, Status: model.CertificateRemoved, At: w.now, DropKey: true}
-	reason := crlCessationOfOperation
+	reason, on := crlCessationOfOperation, event
 	if event == "" {
-		change.Status, reason = model.CertificateSuperseded, crlSuperseded
+		change.Status, reason, on = model.CertificateSuperseded, crlSuperseded, profiles.EventSupersede
 	}
-	if event != "" && slices.Contains(c.RevokeOn, event) {
+	if slices.Contains(c.RevokeOn, on) {
 		change.Status = model.CertificateRevoking
 		w.revoke(c, reason)
 	}
@@ -186,5 +186,5 @@ func (w *work) revoke(c model.Certificate, reason int) {
 		return
 	}
 	w.ask(model.Job{Key: "revoke:" + c.SHA256, Kind: link.JobRevoke, Payload: payload,
-		UserID: c.UserID, Needs: link.Offering(w.in.Snapshot.CAs, c.CA), RunAt: w.now})
+		UserID: c.UserID, Needs: c.Revokers(w.in.Snapshot.CAs), RunAt: w.now})
 }

@@ -97,6 +97,9 @@ func planWaits(w *work, d *model.DocumentState) bool {
 	case "":
 		return false
 	case platforms.ReasonIssuePending:
+		if why := w.makesNoKeys(d); why != "" {
+			return wait(d, platforms.ReasonNotDeliverable, why)
+		}
 		return w.jobWaits(d, platforms.ReasonIssuePending, platforms.ReasonIssueRefused, w.issueJobs(d))
 	default:
 		return wait(d, d.Document.Reason, d.Document.Detail)
@@ -162,6 +165,7 @@ func keepsFailing(w *work, d *model.DocumentState) bool {
 	d.Status = model.DocumentFailed
 	if d.Reason != platforms.ReasonRenderFailed && d.Reason != platforms.ReasonVanished {
 		d.Reason = platforms.ReasonDeviceRefused
+		w.partnerRefused(d)
 	}
 	return true
 }

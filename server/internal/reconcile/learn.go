@@ -107,7 +107,7 @@ func (w *work) done(c *model.Command) {
 	case ActionListDocuments:
 		w.inventory.Profiles, w.inventory.ProfilesAt = w.in.Report.Documents, w.now
 	case ActionListCertificates:
-		w.inventory.Certificates, w.inventory.CertificatesAt = w.in.Report.Certificates, w.now
+		w.inventory.Certificates, w.inventory.CertificatesAt = w.shownCertificates(w.in.Report), w.now
 	case ActionAskFacts:
 		w.facts()
 	case ActionErase:

@@ -43,6 +43,9 @@ type Report struct {
 	Documents map[string]string
 	// Certificates is the inventory by SHA-256, true with a private key (answer to ActionListCertificates); nil otherwise.
 	Certificates map[string]bool
+	// SHA1 lists the same certificates by their SHA-1 (lower-case hex), for those that are known by it only. An adapter that
+	// finds certificates by SHA-1 itself leaves it nil.
+	SHA1 map[string]bool
 	// Facts update the device (answer to ActionAskFacts); nil otherwise.
 	Facts *Facts
 }

@@ -54,7 +54,7 @@ func (w *work) scepOrder(name string, p *profiles.SCEPCertificate) (link.Certify
 		return link.CertifyJob{}, false
 	}
 	order := link.CertifyJob{EnrolmentID: request.EnrolmentID, DeviceID: request.DeviceID, UserID: request.UserID, Profile: name,
-		Request: request.Request, Subject: request.Subject, SANs: request.SANs, Needs: link.Offering(w.in.Snapshot.CAs, p.CertificateAuthority)}
+		Request: request.Request, Subject: request.Subject, SANs: request.SANs, Needs: link.Offering(w.in.Snapshot.CAs, p.CertificateAuthority), Platform: w.enrolment.Platform}
 	made := w.rounds(name)
 	order.RequestID = orderID(order, made)
 	if current, ok := w.issued()[name]; ok && made > 0 &&
@@ -99,7 +99,8 @@ func (w *work) scep() map[string]platforms.SCEPEnrolment {
 		if !ok {
 			continue
 		}
-		e := platforms.SCEPEnrolment{Request: order.RequestID, URL: w.in.Settings.SCEPURL + "/" + p.CertificateAuthority, Name: p.CertificateAuthority,
+		url, message := w.asksAt(p.CertificateAuthority)
+		e := platforms.SCEPEnrolment{Request: order.RequestID, URL: url, Name: message,
 			Subject: order.Subject, SANs: order.SANs, KeySize: p.KeySize, KeyUsage: p.KeyUsage,
 			Intermediates: w.intermediates(p.CertificateAuthority)}
 		if current, ok := w.issued()[o.Name]; ok && current.RecordID == order.RequestID {

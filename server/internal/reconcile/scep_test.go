@@ -145,3 +145,27 @@ func TestOwnKeyGoes(t *testing.T) {
 	w.settle()
 	w.owns("own0 revoking")
 }
+
+// TestSupersededIsRevokedOnlyIfAsked: by the event supersede, and with that reason.
+func TestSupersededIsRevokedOnlyIfAsked(t *testing.T) {
+	for _, asked := range []bool{false, true} {
+		w := newOwn(t)
+		w.settle()
+		if asked {
+			w.s.Issued[0].RevokeOn = []profiles.Event{profiles.EventSupersede}
+		}
+		w.now = w.now.Add(43 * week)
+		w.s.ConnectorSeen = w.now
+		w.settle()
+		want := "own0 superseded"
+		if asked {
+			want = "own0 revoking"
+		}
+		if all := w.own(); all[0] != want {
+			t.Errorf("asked %v: %q, want %q", asked, all, want)
+		}
+		if _, job := w.jobs["revoke:own0"]; job != asked {
+			t.Errorf("asked %v: revocation %v", asked, job)
+		}
+	}
+}

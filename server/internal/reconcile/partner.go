@@ -1,0 +1,93 @@
+package reconcile
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/waxseal/waxseal/internal/link"
+	"github.com/waxseal/waxseal/platforms"
+	"github.com/waxseal/waxseal/profiles"
+	"github.com/waxseal/waxseal/server/internal/model"
+)
+
+// Certificates of partner CAs: the device asks the partner, and what we know of the certificate is what the partner told
+// of it. It is verified by the SHA-1 of what the device shows.
+
+func (w *work) ca(name string) (link.CA, bool) {
+	for _, ca := range w.in.Snapshot.CAs {
+		if ca.Name == name {
+			return ca, true
+		}
+	}
+	return link.CA{}, false
+}
+
+func (w *work) isPartner(name string) bool {
+	ca, ok := w.ca(name)
+	return ok && ca.Kind == link.KindPartner
+}
+
+// asksAt is where devices ask a CA, and what they give GetCACert as its message: the name of the CA here, which means
+// nothing to a partner.
+func (w *work) asksAt(name string) (url, message string) {
+	if ca, ok := w.ca(name); ok && ca.URL != "" {
+		return ca.URL, ""
+	}
+	return w.in.Settings.SCEPURL + "/" + name, name
+}
+
+// shownCertificates is the list that the device gave, with the names of the certificates in it that are known by their
+// SHA-1 only.
+func (w *work) shownCertificates(r Report) map[string]bool {
+	list := r.Certificates
+	for _, c := range w.in.Snapshot.Issued {
+		hasKey, there := r.SHA1[c.SHA1]
+		if !there || !c.Noted() || r.Certificates == nil {
+			continue
+		}
+		if len(list) == len(r.Certificates) {
+			list = maps.Clone(r.Certificates)
+		}
+		list[c.SHA256] = hasKey
+	}
+	return list
+}
+
+// makesNoKeys names a PKCSCertificate profile of the document whose CA is a partner: those certify devices' own keys.
+func (w *work) makesNoKeys(d *model.DocumentState) string {
+	for _, o := range w.applying {
+		p, ok := o.Spec.(*profiles.PKCSCertificate)
+		if ok && slices.Contains(d.Document.Profiles, o.Name) && w.isPartner(p.CertificateAuthority) {
+			return fmt.Sprintf("PKCSCertificate %s: the partner CA %s certifies keys that devices make; use a SCEPCertificate", o.Name, p.CertificateAuthority)
+		}
+	}
+	return ""
+}
+
+// partnerRefused: a device only says that it got no certificate; the partner has said why.
+func (w *work) partnerRefused(d *model.DocumentState) {
+	for _, name := range d.Document.Challenges {
+		if j, ok := w.lastRefusal(name); ok {
+			d.Reason, d.Detail = platforms.ReasonIssueRefused, j.Error
+		}
+	}
+}
+
+// lastRefusal is the partner's last word on a profile, if that was a refusal.
+func (w *work) lastRefusal(profile string) (last model.Job, found bool) {
+	for _, j := range w.in.Snapshot.Jobs {
+		if j.Kind != link.JobCertify || link.PartnerOf(j.Needs) == "" || !j.CreatedAt.After(last.CreatedAt) {
+			continue
+		}
+		var order link.CertifyJob
+		if err := json.Unmarshal(j.Payload, &order); err == nil && order.Profile == profile {
+			last, found = j, true
+		}
+	}
+	issuedSince := slices.ContainsFunc(w.in.Snapshot.Issued, func(c model.Certificate) bool {
+		return c.Profile == profile && c.CreatedAt.After(last.UpdatedAt)
+	})
+	return last, found && last.State == model.JobFailed && !issuedSince
+}
