@@ -40,7 +40,7 @@ func (d *Device) farewell(ctx context.Context) error {
 func (d *Device) forget(why string) error {
 	d.dropClient()
 	d.state.PC.Unenrolled()
-	d.state.MDM, d.state.Gone = nil, why
+	d.state.MDM, d.state.Gone, d.state.Asking, d.state.Asked = nil, why, nil, nil
 	d.configure()
 	if err := d.save(); err != nil {
 		return fmt.Errorf("leaving the management: %w", err)

@@ -22,9 +22,6 @@ const (
 // errEnd ends a session without a fault: the PC has left, or chaos cut the line.
 var errEnd = errors.New("end of the session")
 
-// errNoSCEP ends a request that a server made by the SCEP nodes.
-var errNoSCEP = errors.New("SCEP on a PC is not simulated")
-
 // session is an OMA DM session (windows.md section 2).
 type session struct {
 	device  *Device
@@ -97,12 +94,13 @@ func (s *session) opening(more ...syncml.Command) []syncml.Command {
 
 // talk keeps the session going until the server sends only statuses.
 func (s *session) talk(ctx context.Context, r *Report) error {
-	out := s.opening()
+	out := s.opening(s.device.results()...)
 	for range maxMessages {
 		in, err := s.exchange(ctx, out)
 		if err != nil {
 			return err
 		}
+		s.device.state.Asked = nil // told; told twice if the session dies now
 		r.Pending = s.pending
 		commands := commandsOf(in)
 		if aborted(commands) || len(commands) == 0 && in.Final {
@@ -152,8 +150,7 @@ func (s *session) carryOut(in *syncml.Message, commands []syncml.Command, r *Rep
 	answers, did := d.state.PC.Execute(ref, commands)
 	r.note(commands, answers)
 	for _, id := range did.SCEP {
-		d.cfg.Log.Warn("a certificate by SCEP was asked for, which a simulated PC does not fetch", "node", id)
-		d.state.PC.SCEPDone(id, nil, nil, errNoSCEP)
+		delete(d.state.Asking, id) // another challenge, another key
 	}
 	s.effects.unenroll = s.effects.unenroll || did.Unenroll
 	s.effects.wipe = s.effects.wipe || did.Wipe

@@ -413,22 +413,3 @@ func TestNobodyLoggedOn(t *testing.T) {
 	_, err := d.Sync(t.Context(), 0)
 	contains(t, err, "Add "+pfxRoot)
 }
-
-// A request by SCEP is accepted and then fails, so that the server sees it.
-func TestSCEPIsNotSimulated(t *testing.T) {
-	s := newServer(t)
-	d := s.device(t)
-	const at = "./User/Vendor/MSFT/ClientCertificateInstall/SCEP/ID/"
-	inner := []syncml.Command{
-		command(syncml.Add, at+"Install/ServerURL", "chr", "https://ca.corp.test"), command(syncml.Add, at+"Install/Challenge", "chr", "x"),
-		command(syncml.Add, at+"Install/EKUMapping", "chr", "1.3.6.1.5.5.7.3.4"), command(syncml.Add, at+"Install/KeyUsage", "int", "128"),
-		command(syncml.Add, at+"Install/SubjectName", "chr", "CN=x"), command(syncml.Add, at+"Install/KeyLength", "int", "2048"),
-		command(syncml.Add, at+"Install/HashAlgorithm", "chr", "SHA-2"), command(syncml.Add, at+"Install/CAThumbprint", "chr", strings.Repeat("A", 40)),
-		command(syncml.Exec, at+"Install/Enroll", "null", ""),
-	}
-	s.send([]syncml.Command{{Verb: syncml.Atomic, Commands: inner}})
-	mustSync(t, d)
-	if got := d.node(at + "Status"); got != "16" {
-		t.Errorf("Status is %q", got)
-	}
-}

@@ -33,6 +33,10 @@ type state struct {
 	Messages int         `json:"messages"`       // how many were sent ever; chaos counts by it
 	Results  int         `json:"results"`        // how often commands were answered; chaos counts by it
 	Gone     string      `json:"gone,omitempty"` // why the PC is not enrolled any more
+
+	Asking     map[string]*asking `json:"asking,omitempty"`     // requests for certificates that are under way, by node
+	Asked      []string           `json:"asked,omitempty"`      // nodes of those that ended and the server was not told of
+	Enrolments int                `json:"enrolments,omitempty"` // how many ended ever; chaos counts by it
 }
 
 // enrollment is what the PC knows of its server.

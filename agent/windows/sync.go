@@ -33,7 +33,7 @@ func (r *Report) add(other Report) {
 	r.Commands += other.Commands
 	r.Changes += other.Changes
 	r.Failures = append(r.Failures, other.Failures...)
-	r.Pending, r.Left = other.Pending, other.Left
+	r.Pending, r.Left, r.cut = other.Pending, other.Left, r.cut || other.cut
 }
 
 // note counts commands, and finds those that failed.
@@ -107,8 +107,27 @@ func failure(c, status syncml.Command) string {
 	return text
 }
 
-// Poll is one session, with what follows from it. A certificate that is due for renewal is renewed first.
+// maxOwnSessions bounds how often a PC calls again by itself.
+const maxOwnSessions = 4
+
+// Poll is one session, with what follows from it: certificates are asked for, and a session more tells how that ended.
 func (d *Device) Poll(ctx context.Context) (Report, error) {
+	var total Report
+	for range maxOwnSessions {
+		r, err := d.poll(ctx)
+		total.add(r)
+		if err != nil || r.Left {
+			return total, err
+		}
+		if told, err := d.ask(ctx); err != nil || !told {
+			return total, err
+		}
+	}
+	return total, nil
+}
+
+// poll is one session. A certificate that is due for renewal is renewed first.
+func (d *Device) poll(ctx context.Context) (Report, error) {
 	var r Report
 	if d.state.MDM == nil {
 		return r, d.notEnrolled()

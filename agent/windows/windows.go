@@ -249,6 +249,8 @@ const (
 	ChaosLost      = "lost"      // the answer to some results is lost, which ends the session
 	ChaosAbort     = "abort"     // some sessions stop when commands are carried out and nothing is answered yet
 	ChaosSkew      = "skew"      // the clock of the PC is two days ahead
+	ChaosKeyLost   = "key-lost"  // every second certificate by SCEP, from the first, is lost once it is issued: the request fails
+	ChaosSilent    = "silent"    // how a request by SCEP ended is not told: the server has to look
 )
 
 // skew is how far ahead the clock of ChaosSkew is.
@@ -256,7 +258,7 @@ const skew = 48 * time.Hour
 
 // Chaos switches misbehaviour on, beside what the chaos file says. Without words it switches off what was switched on.
 func (d *Device) Chaos(words ...string) error {
-	known := []string{ChaosDuplicate, ChaosLost, ChaosAbort, ChaosSkew}
+	known := []string{ChaosDuplicate, ChaosLost, ChaosAbort, ChaosSkew, ChaosKeyLost, ChaosSilent}
 	for _, word := range words {
 		if !slices.Contains(known, word) {
 			return fmt.Errorf("chaos knows no %q; there are %s", word, strings.Join(known, ", "))

@@ -3,7 +3,10 @@ package csp
 import (
 	"crypto"
 	"crypto/x509"
+	"errors"
+	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -115,6 +118,31 @@ type SCEPInstall struct {
 	ValidPeriod, ValidPeriodUnits string
 }
 
+// SCEPPending are the ids of the requests that wait to be made. Those of the user wait for the user.
+func (p *PC) SCEPPending() []string {
+	var out []string
+	for key, n := range p.state.nodes {
+		l, found := p.resolve(n.Path)
+		if found.failed() || l.row.path != "SCEP/*/Status" || key != l.key() || n.Value != scepPending || l.scope == "User" && p.state.login != "user" {
+			continue
+		}
+		out = append(out, l.up(len(l.names)-1).uri())
+	}
+	slices.Sort(out)
+	return out
+}
+
+// SCEPError is why a request got no certificate.
+type SCEPError struct {
+	HRESULT uint32 // what ErrorCode shows
+	Err     error
+}
+
+func (e *SCEPError) Error() string { return fmt.Sprintf("%v (0x%08X)", e.Err, e.HRESULT) }
+
+// Unwrap returns the cause.
+func (e *SCEPError) Unwrap() error { return e.Err }
+
 // SCEPInstall returns the request of an id that Effects.SCEP named; ok is false once it is done, or was deleted.
 func (p *PC) SCEPInstall(id string) (out SCEPInstall, ok bool) {
 	l, found := p.scepID(id)
@@ -133,7 +161,8 @@ func (p *PC) SCEPInstall(id string) (out SCEPInstall, ok bool) {
 	}, true
 }
 
-// SCEPDone ends an enrolment: with the certificate and its key, or with the error. The challenge is forgotten.
+// SCEPDone ends an enrolment: with the certificate and its key, or with the error, which may be a *SCEPError. The challenge
+// is forgotten.
 func (p *PC) SCEPDone(id string, cert *x509.Certificate, key crypto.Signer, err error) {
 	l, found := p.scepID(id)
 	if !found {
@@ -142,7 +171,12 @@ func (p *PC) SCEPDone(id string, cert *x509.Certificate, key crypto.Signer, err 
 	p.store(l.down("Install", "Challenge"), "")
 	if err != nil || cert == nil || key == nil {
 		p.store(l.down("Status"), scepFailed)
-		p.store(l.down("ErrorCode"), decimal(errUnspecified))
+		code := uint32(errUnspecified)
+		var known *SCEPError
+		if errors.As(err, &known) {
+			code = known.HRESULT
+		}
+		p.store(l.down("ErrorCode"), decimal(code))
 		return
 	}
 	p.own(l, entry{cert: cert, key: key}, nil)
