@@ -107,6 +107,7 @@ func (a *adapter) getCertificates(ctx context.Context) ([]*x509.Certificate, err
 }
 
 // choose finds whom to encrypt to and whom to believe: an RA that can decrypt, else the CA itself (RFC 8894 section 2.2).
+// Where there is an RA that is not believed, the CA could not open the request anyway.
 func (a *adapter) choose(au *authority) error {
 	if a.pin != "" && !slices.ContainsFunc(au.certificates, a.pinned) {
 		return fmt.Errorf("no certificate of GetCACert has the fingerprint of caFingerprint; it gave %s", a.list(au.certificates))
@@ -119,11 +120,13 @@ func (a *adapter) choose(au *authority) error {
 			au.signers = append(au.signers, c)
 		}
 	}
-	for _, c := range append(registration(au.signers), chain.Issuing(au.signers)...) {
-		if mayDecrypt(c) {
-			au.recipient = c
-			return nil
-		}
+	from := registration(au.signers)
+	if !slices.ContainsFunc(registration(au.certificates), mayDecrypt) {
+		from = chain.Issuing(au.signers)
+	}
+	if i := slices.IndexFunc(from, mayDecrypt); i >= 0 {
+		au.recipient = from[i]
+		return nil
 	}
 	if len(whyNot) == 0 {
 		whyNot = []string{"none has an RSA key that may decrypt"}
@@ -153,7 +156,8 @@ func (a *adapter) distrust(c *x509.Certificate, all []*x509.Certificate) string 
 	if c.IsCA {
 		return fmt.Sprintf("%s is a CA that is neither in issuersFile nor pinned by caFingerprint", c.Subject)
 	}
-	if !slices.ContainsFunc(append(slices.DeleteFunc(slices.Clone(all), a.notPinned), a.issuers...), func(i *x509.Certificate) bool { return c.CheckSignatureFrom(i) == nil }) {
+	issued := func(i *x509.Certificate) bool { return c.CheckSignatureFrom(i) == nil }
+	if !slices.ContainsFunc(a.issuers, issued) && !slices.ContainsFunc(all, func(i *x509.Certificate) bool { return a.pinned(i) && issued(i) }) {
 		return fmt.Sprintf("%s was issued by no CA of issuersFile", c.Subject)
 	}
 	if !strings.HasPrefix(a.settings.URL, "https:") && !saysRegistration(c) {
@@ -173,8 +177,6 @@ func saysRegistration(c *x509.Certificate) bool {
 }
 
 func (a *adapter) pinned(c *x509.Certificate) bool { return a.pin != "" && a.pin == sum(c) }
-
-func (a *adapter) notPinned(c *x509.Certificate) bool { return !a.pinned(c) }
 
 func sum(c *x509.Certificate) string {
 	s := sha256.Sum256(c.Raw)

@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"math/big"
 	"mime"
 	"net/http"
@@ -83,7 +84,7 @@ const (
 // selfSigned makes the certificate of a first request (RFC 8894 section 2.3): it has the subject of the request.
 func (a *adapter) selfSigned(in ca.Intent) (*x509.Certificate, error) {
 	serial := make([]byte, 16)
-	if _, err := a.rand.Read(serial); err != nil {
+	if _, err := io.ReadFull(a.rand, serial); err != nil {
 		return nil, fmt.Errorf("making a serial number: %w", err)
 	}
 	serial[0] = serial[0]&0x7f | 0x40 // positive and of full length
