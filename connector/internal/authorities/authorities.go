@@ -13,6 +13,7 @@ import (
 	"github.com/waxseal/waxseal/connector/internal/ca/adcs"
 	"github.com/waxseal/waxseal/connector/internal/ca/digicert"
 	"github.com/waxseal/waxseal/connector/internal/ca/ledger"
+	"github.com/waxseal/waxseal/connector/internal/ca/scepca"
 	"github.com/waxseal/waxseal/connector/internal/ca/stepca"
 	"github.com/waxseal/waxseal/connector/internal/journal"
 	"github.com/waxseal/waxseal/connector/internal/keyring"
@@ -28,6 +29,7 @@ func makers() map[string]Maker {
 		"adcs":            adcs.New,
 		"digicert":        digicert.New,
 		"digicert-legacy": digicert.NewLegacy,
+		"scep":            scepca.New,
 		"stepca":          stepca.New,
 	}
 }
