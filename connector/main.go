@@ -14,12 +14,12 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/waxseal/waxseal/connector/internal/keyring"
 	"github.com/waxseal/waxseal/connector/internal/setup"
+	"github.com/waxseal/waxseal/internal/clock"
 	"github.com/waxseal/waxseal/internal/escrow"
 )
 
@@ -52,7 +52,7 @@ type flags struct {
 }
 
 func (f *flags) options() (keyring.Options, error) {
-	o := keyring.Options{Rand: rand.Reader, Clock: time.Now}
+	o := keyring.Options{Rand: rand.Reader, Clock: clock.Now}
 	if f.passphraseFile == "" {
 		return o, nil
 	}
@@ -177,7 +177,7 @@ func runInit(ctx context.Context, i setup.Init, stdout, stderr io.Writer) error 
 
 func runCommand(stderr io.Writer) *cobra.Command {
 	var f flags
-	c := Config{Clock: time.Now, Rand: rand.Reader, Sleep: sleep}
+	c := Config{Clock: clock.Now, Rand: rand.Reader, Sleep: sleep}
 	cmd := &cobra.Command{
 		Use:   "run --keyring DIR",
 		Short: "Take jobs from the server until interrupted",

@@ -109,7 +109,7 @@ func (s *server) loadKeys(bound string) error {
 }
 
 func (s *server) loadTLS(bound string) error {
-	s.tls = &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}}
+	s.tls = &tls.Config{MinVersion: tls.VersionTLS12, Time: s.Clock, NextProtos: []string{"h2", "http/1.1"}}
 	if s.Settings.TLSCert != "" {
 		pair, err := pki.LoadPair(s.Settings.TLSCert, s.Settings.TLSKey)
 		if err != nil {

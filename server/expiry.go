@@ -85,7 +85,7 @@ func (s *server) webhook() (*expiry.Webhook, error) {
 	if err != nil {
 		return nil, fmt.Errorf("webhook-ca: %w", err)
 	}
-	hook.HTTP.Transport = &http.Transport{Proxy: http.ProxyFromEnvironment, TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots}}
+	hook.HTTP.Transport = &http.Transport{Proxy: http.ProxyFromEnvironment, TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots, Time: s.Clock}}
 	return hook, nil
 }
 

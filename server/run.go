@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/waxseal/waxseal/internal/clock"
 	"github.com/waxseal/waxseal/server/internal/config"
 	"github.com/waxseal/waxseal/server/internal/status"
 	"github.com/waxseal/waxseal/server/internal/store"
@@ -71,7 +72,7 @@ func Run(ctx context.Context, c Config) error {
 
 func withDefaults(c Config) Config {
 	if c.Clock == nil {
-		c.Clock = time.Now
+		c.Clock = clock.Now
 	}
 	if c.Rand == nil {
 		c.Rand = rand.Reader

@@ -6,10 +6,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/waxseal/waxseal/internal/clock"
 	"github.com/waxseal/waxseal/waxctl/internal/demo"
 )
 
@@ -32,7 +32,7 @@ func (p *program) demo(ctx context.Context, keep string) error {
 	if err != nil {
 		return err
 	}
-	err = demo.Play(ctx, demo.Config{Bin: filepath.Dir(self), Dir: dir, Out: p.env.Stdout, Clock: time.Now, Waxctl: p.again})
+	err = demo.Play(ctx, demo.Config{Bin: filepath.Dir(self), Dir: dir, Out: p.env.Stdout, Clock: clock.Now, Waxctl: p.again})
 	if err != nil {
 		return withHint(err, "everything is left in %s for looking around; remove it when done", dir)
 	}

@@ -25,6 +25,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/waxseal/waxseal/internal/clock"
 )
 
 // Clock is the time that a device lives in. Sleep ends early, with the context's error, when the context does.
@@ -37,7 +39,7 @@ type Clock interface {
 type SystemClock struct{}
 
 // Now is the present.
-func (SystemClock) Now() time.Time { return time.Now() }
+func (SystemClock) Now() time.Time { return clock.Now() }
 
 // Sleep waits.
 func (SystemClock) Sleep(ctx context.Context, d time.Duration) error {

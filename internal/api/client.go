@@ -16,6 +16,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/waxseal/waxseal/internal/clock"
 	"github.com/waxseal/waxseal/internal/escrow"
 	"github.com/waxseal/waxseal/profiles"
 )
@@ -66,7 +67,8 @@ func Open(server, caFile, tokenFile string) (*Client, error) {
 }
 
 func transport(caFile string) (*http.Transport, error) {
-	t := &http.Transport{Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true, TLSHandshakeTimeout: 15 * time.Second}
+	t := &http.Transport{Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true, TLSHandshakeTimeout: 15 * time.Second,
+		TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12, Time: clock.Now}}
 	if caFile == "" {
 		return t, nil
 	}
@@ -78,7 +80,7 @@ func transport(caFile string) (*http.Transport, error) {
 	if !roots.AppendCertsFromPEM(pem) {
 		return nil, fmt.Errorf("%s holds no PEM certificate: give the server's ca.pem", caFile)
 	}
-	t.TLSClientConfig = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
+	t.TLSClientConfig.RootCAs = roots
 	return t, nil
 }
 

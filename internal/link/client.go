@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/waxseal/waxseal/internal/clock"
 	"github.com/waxseal/waxseal/internal/escrow"
 )
 
@@ -66,7 +67,7 @@ func IsStatus(err error, status int) bool {
 func NewTransport(caPEM []byte) (*http.Transport, error) {
 	t := &http.Transport{
 		Proxy:                 http.ProxyFromEnvironment,
-		TLSClientConfig:       &tls.Config{MinVersion: tls.VersionTLS12},
+		TLSClientConfig:       &tls.Config{MinVersion: tls.VersionTLS12, Time: clock.Now},
 		ForceAttemptHTTP2:     true,
 		TLSHandshakeTimeout:   10 * time.Second,
 		ResponseHeaderTimeout: 60 * time.Second, // a claim waits up to 25 s

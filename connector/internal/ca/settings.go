@@ -14,6 +14,8 @@ import (
 	"net/url"
 	"regexp"
 	"time"
+
+	"github.com/waxseal/waxseal/internal/clock"
 )
 
 // Settings say where a CA of others is and how to speak with it. They hold secrets: on the disk they are sealed to the
@@ -114,7 +116,7 @@ func (s Settings) DecodeOptions(into any) error {
 // Client speaks HTTP with the CA: TLS to the roots of the settings, perhaps with a certificate of the connector's own, each
 // call ended after a minute. Redirections are answers, so that no credential travels to another host.
 func (s Settings) Client(own *tls.Certificate) (*http.Client, error) {
-	config := &tls.Config{MinVersion: tls.VersionTLS12}
+	config := &tls.Config{MinVersion: tls.VersionTLS12, Time: clock.Now}
 	if s.TLSRoots != "" {
 		roots, err := Certificates([]byte(s.TLSRoots))
 		if err != nil || len(roots) == 0 {

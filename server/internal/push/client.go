@@ -61,7 +61,7 @@ func NewClient(cfg ClientConfig) (*Client, error) {
 	}
 	transport := &http.Transport{
 		ForceAttemptHTTP2:   true,
-		TLSClientConfig:     &tls.Config{Certificates: []tls.Certificate{cfg.Certificate}, RootCAs: cfg.Roots, MinVersion: tls.VersionTLS12},
+		TLSClientConfig:     &tls.Config{Certificates: []tls.Certificate{cfg.Certificate}, RootCAs: cfg.Roots, MinVersion: tls.VersionTLS12, Time: cfg.Clock},
 		IdleConnTimeout:     time.Hour,
 		TLSHandshakeTimeout: 10 * time.Second,
 		MaxConnsPerHost:     2,
