@@ -130,7 +130,11 @@ func isJWK(text string) bool {
 
 // decrypt opens what `step crypto jwk create` and `step ca init` write: RFC 7518 section 4.8.
 func decrypt(text, password string) ([]byte, error) {
-	encrypted, err := jose.ParseEncrypted(text,
+	parse := jose.ParseEncryptedCompact
+	if strings.HasPrefix(text, "{") {
+		parse = jose.ParseEncryptedJSON
+	}
+	encrypted, err := parse(text,
 		[]jose.KeyAlgorithm{jose.PBES2_HS256_A128KW, jose.PBES2_HS384_A192KW, jose.PBES2_HS512_A256KW},
 		[]jose.ContentEncryption{jose.A128GCM, jose.A192GCM, jose.A256GCM, jose.A128CBC_HS256, jose.A192CBC_HS384, jose.A256CBC_HS512})
 	if err != nil {
