@@ -44,6 +44,8 @@ type CA struct {
 	Templates   []string `json:"templates"`
 	// Members are the connectors that offer the CA, by the ids of their escrow keys. The server fills it in.
 	Members []string `json:"members,omitempty"`
+	// URL is where devices ask a partner CA by SCEP; the server fills it in. Empty: they ask the server.
+	URL string `json:"url,omitempty"`
 }
 
 // Offering are the connectors that offer a CA; nil: nobody is known to.
@@ -208,8 +210,9 @@ type CertifyJob struct {
 	Subject     []byte                            `json:"subject"` // DER RDNSequence, variables already expanded
 	SANs        []profiles.SubjectAlternativeName `json:"sans"`    // expanded
 	CSR         []byte                            `json:"csr"`
-	// Needs are the connectors that offer the CA; the server's own note.
-	Needs []string `json:"-"`
+	// Needs are the connectors that offer the CA, Platform is the device's; the server's own notes.
+	Needs    []string          `json:"-"`
+	Platform profiles.Platform `json:"-"`
 }
 
 // CertifyAnswer is the same for the same IntentID.

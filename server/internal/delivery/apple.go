@@ -2,6 +2,7 @@ package delivery
 
 import (
 	"context"
+	"crypto/sha1"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -156,6 +157,7 @@ func appleReport(r *mdm.Report) reconcile.Report {
 	default:
 		out.Outcome = reconcile.OutcomeDone
 		out.Documents, out.Certificates, out.Facts = appleProfiles(r), appleCertificates(r), appleFacts(r)
+		out.SHA1 = appleThumbprints(r)
 	}
 	return out
 }
@@ -189,6 +191,17 @@ func appleCertificates(r *mdm.Report) map[string]bool {
 	m := map[string]bool{}
 	for _, c := range r.CertificateList {
 		sum := sha256.Sum256(c.Data)
+		sha := hex.EncodeToString(sum[:])
+		m[sha] = m[sha] || c.IsIdentity
+	}
+	return m
+}
+
+// appleThumbprints lists the certificates as partner CAs name them.
+func appleThumbprints(r *mdm.Report) map[string]bool {
+	m := map[string]bool{}
+	for _, c := range r.CertificateList {
+		sum := sha1.Sum(c.Data) // a name, no proof
 		sha := hex.EncodeToString(sum[:])
 		m[sha] = m[sha] || c.IsIdentity
 	}

@@ -102,8 +102,8 @@ func checkNames(csr *x509.CertificateRequest, order link.CertifyJob, strict bool
 	if !present {
 		return fault(SubjectAltNameMissing, "the request has no subject alternative names")
 	}
-	for _, w := range order.SANs {
-		if !slices.ContainsFunc(names, func(n profiles.SubjectAlternativeName) bool { return sameName(w, n) }) {
+	for i, w := range order.SANs {
+		if canAskName(order, i) && !slices.ContainsFunc(names, func(n profiles.SubjectAlternativeName) bool { return sameName(w, n) }) {
 			return fault(SubjectAltNameMismatch, "the request lacks the %s name %q", w.Type, w.Value)
 		}
 	}
@@ -197,7 +197,7 @@ func checkKeyUsage(csr *x509.CertificateRequest, order link.CertifyJob, strict b
 		return nil
 	}
 	for i, name := range usageBits {
-		if given(name) && (!present || bits.At(i) == 0) {
+		if given(name) && canAskUsage(order.Platform, name) && (!present || bits.At(i) == 0) {
 			return fault(KeyUsageMismatch, "the request lacks the key usage %s", name)
 		}
 	}
@@ -228,7 +228,7 @@ func checkExtKeyUsage(csr *x509.CertificateRequest, order link.CertifyJob, stric
 			return fault(EnhancedKeyUsageMismatch, "the request asks for the extended key usage %s, which the profile does not give", u)
 		}
 	}
-	if !strict || len(order.Request.ExtendedKeyUsage) == 0 {
+	if !strict || len(order.Request.ExtendedKeyUsage) == 0 || !present && !canAskExtUsage(order.Platform) {
 		return nil
 	}
 	if !present {

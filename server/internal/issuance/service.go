@@ -118,6 +118,9 @@ func (s *Service) Begin(ctx context.Context, challenge, transactionID string, cs
 		return known, nil // what is ordered by now does not matter: this one is issued, or will be
 	}
 	order, err := s.Validate(ctx, challenge, csr, false)
+	if partner := link.PartnerOf(order.Needs); err == nil && partner != "" {
+		err = notHere(partner)
+	}
 	if err != nil {
 		return model.SCEPRequest{EnrolmentID: order.EnrolmentID}, err
 	}
@@ -149,6 +152,8 @@ func (s *Service) Renew(ctx context.Context, former *x509.Certificate, transacti
 			continue
 		case order.RequestID == known.RecordID:
 			return model.SCEPRequest{EnrolmentID: known.EnrolmentID}, fault(BadRequestIDInChallenge, "the certificate is not due for renewal")
+		case link.PartnerOf(order.Needs) != "":
+			return model.SCEPRequest{EnrolmentID: known.EnrolmentID}, notHere(link.PartnerOf(order.Needs))
 		case csr.CheckSignature() != nil:
 			return model.SCEPRequest{EnrolmentID: known.EnrolmentID}, fault(SignatureValidationFailed, "the request is not signed by its own key")
 		}
@@ -214,8 +219,13 @@ func (s *Service) look(ctx context.Context, r model.SCEPRequest) (model.SCEPRequ
 	now, err := s.cfg.Store.SCEPRequest(ctx, r.Hash)
 	if err == nil && len(now.Certificate) == 0 {
 		var job model.Job
-		if job, err = s.cfg.Store.JobByID(ctx, now.JobID); err == nil && (job.State == model.JobFailed || job.State == model.JobObsolete) {
+		job, err = s.cfg.Store.JobByID(ctx, now.JobID)
+		switch {
+		case err != nil:
+		case job.State == model.JobFailed || job.State == model.JobObsolete:
 			return now, fault(BadRequestIDInChallenge, "the CA issues nothing: %s", job.Error)
+		case link.PartnerOf(job.Needs) != "":
+			return now, notHere(link.PartnerOf(job.Needs))
 		}
 	}
 	if ctx.Err() != nil {

@@ -41,16 +41,11 @@ func (w *work) asksAt(name string) (url, message string) {
 // shownCertificates is the list that the device gave, with the names of the certificates in it that are known by their
 // SHA-1 only.
 func (w *work) shownCertificates(r Report) map[string]bool {
-	list := r.Certificates
+	list := maps.Clone(r.Certificates)
 	for _, c := range w.in.Snapshot.Issued {
-		hasKey, there := r.SHA1[c.SHA1]
-		if !there || !c.Noted() || r.Certificates == nil {
-			continue
+		if hasKey, there := r.SHA1[c.SHA1]; there && c.Noted() && list != nil {
+			list[c.SHA256] = hasKey
 		}
-		if len(list) == len(r.Certificates) {
-			list = maps.Clone(r.Certificates)
-		}
-		list[c.SHA256] = hasKey
 	}
 	return list
 }

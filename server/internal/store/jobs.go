@@ -54,7 +54,7 @@ func (t *tx) revokeJob(c model.Certificate, reasonCode int, now time.Time) error
 		return err
 	}
 	_, err = t.createJob(model.Job{Key: "revoke:" + c.SHA256, Kind: link.JobRevoke, Payload: payload, UserID: c.UserID,
-		Needs: link.Offering(cas, c.CA), RunAt: now, CreatedAt: now})
+		Needs: c.Revokers(cas), RunAt: now, CreatedAt: now})
 	return err
 }
 

@@ -65,7 +65,7 @@ func (t *tx) cas() ([]link.CA, error) {
 		}
 		all = merge(all, some, strings.TrimPrefix(r.name, trustCAs))
 	}
-	return all, nil
+	return t.withPartners(all)
 }
 
 func merge(all, some []link.CA, member string) []link.CA {
@@ -73,7 +73,7 @@ func merge(all, some []link.CA, member string) []link.CA {
 		i := slices.IndexFunc(all, func(c link.CA) bool { return c.Name == ca.Name })
 		if i < 0 {
 			all, i = append(all, ca), len(all)
-			all[i].Members = nil
+			all[i].Members, all[i].URL = nil, ""
 		}
 		all[i].Members = append(all[i].Members, member)
 	}

@@ -327,7 +327,31 @@ CREATE TABLE ca_answers (
 CREATE UNIQUE INDEX ca_answers_change ON ca_answers (change);
 CREATE INDEX ca_answers_due ON ca_answers (due_at);
 
+-- CAs of others that ask this server whether a request is right.
+CREATE TABLE partners (
+    name        TEXT COLLATE "C" PRIMARY KEY,
+    app_id      TEXT COLLATE "C" NOT NULL UNIQUE,
+    secret_hash TEXT COLLATE "C" NOT NULL,
+    url         TEXT COLLATE "C" NOT NULL,
+    chain       TEXT COLLATE "C" NOT NULL,
+    created_at  BIGINT NOT NULL
+);
+
+-- What partners told of the certificates that they issued, in their words.
+CREATE TABLE partner_certificates (
+    id               TEXT COLLATE "C" PRIMARY KEY, -- sha256 in certificates
+    partner          TEXT COLLATE "C" NOT NULL,
+    request_hash     TEXT COLLATE "C" NOT NULL,
+    serial           TEXT COLLATE "C" NOT NULL,
+    issuer           TEXT COLLATE "C" NOT NULL,
+    ca_configuration TEXT COLLATE "C" NOT NULL,
+    at               BIGINT NOT NULL
+);
+CREATE INDEX partner_certificates_request ON partner_certificates (request_hash);
+
 -- +goose Down
+DROP TABLE partner_certificates;
+DROP TABLE partners;
 DROP TABLE ca_answers;
 DROP TABLE ca_files;
 DROP TABLE audit;

@@ -327,7 +327,31 @@ CREATE TABLE ca_answers (
 CREATE UNIQUE INDEX ca_answers_change ON ca_answers (change);
 CREATE INDEX ca_answers_due ON ca_answers (due_at);
 
+-- CAs of others that ask this server whether a request is right.
+CREATE TABLE partners (
+    name        TEXT PRIMARY KEY,
+    app_id      TEXT NOT NULL UNIQUE,
+    secret_hash TEXT NOT NULL,
+    url         TEXT NOT NULL,
+    chain       TEXT NOT NULL,
+    created_at  INTEGER NOT NULL
+);
+
+-- What partners told of the certificates that they issued, in their words.
+CREATE TABLE partner_certificates (
+    id               TEXT PRIMARY KEY, -- sha256 in certificates
+    partner          TEXT NOT NULL,
+    request_hash     TEXT NOT NULL,
+    serial           TEXT NOT NULL,
+    issuer           TEXT NOT NULL,
+    ca_configuration TEXT NOT NULL,
+    at               INTEGER NOT NULL
+);
+CREATE INDEX partner_certificates_request ON partner_certificates (request_hash);
+
 -- +goose Down
+DROP TABLE partner_certificates;
+DROP TABLE partners;
 DROP TABLE ca_answers;
 DROP TABLE ca_files;
 DROP TABLE audit;
