@@ -403,7 +403,7 @@ func (s *fakeServer) answer(w http.ResponseWriter, in *syncml.Message) []byte {
 		if c.Verb == syncml.Status || c.Verb == syncml.Results {
 			continue
 		}
-		if c.Data == syncml.AlertGeneric {
+		if c.Data == syncml.AlertGeneric && c.Items[0].Type != syncml.TypeSCEPResult {
 			s.removed = append(s.removed, c.Items[0].Type)
 		}
 		commands = append(commands, syncml.Command{Verb: syncml.Status, MsgRef: strconv.Itoa(in.MsgID), CmdRef: c.ID, Cmd: string(c.Verb), Data: "200"})
