@@ -10,6 +10,9 @@ const (
 	maxEnvelope    = 128 << 10
 	maxKey         = 32 << 10
 	maxChain       = 10
+	maxSubject     = 8 << 10
+	minKeySize     = 1024
+	maxKeySize     = 8192
 )
 
 // Check says what is wrong with the answer, or nil.
@@ -102,11 +105,48 @@ func (d Identity) check(at string, op Op) error {
 	}
 	return first(
 		isOneOf(at+"purpose", d.Purpose, PurposeSign, PurposeEncrypt, PurposeBoth),
+		isOneOf(at+"payload", d.Payload, PayloadFetch, PayloadGenerate),
+		d.checkGenerate(at),
+		d.checkCertificate(at),
+	)
+}
+
+// checkGenerate: what key to make is said where the device makes it, and nowhere else.
+func (d Identity) checkGenerate(at string) error {
+	if d.Payload == PayloadFetch {
+		return must(d.Generate == nil, at+"generate", "left out with payload "+PayloadFetch)
+	}
+	if d.Generate == nil {
+		return fmt.Errorf("%sgenerate is missing; payload %s needs it", at, PayloadGenerate)
+	}
+	return d.Generate.check(at + "generate.")
+}
+
+// checkCertificate: only a key that the device has yet to make has no certificate.
+func (d Identity) checkCertificate(at string) error {
+	if d.Payload == PayloadGenerate && d.CertSHA256 == "" && d.NotBefore.IsZero() && d.NotAfter.IsZero() {
+		return nil
+	}
+	return first(
 		isSHA256(at+"cert_sha256", d.CertSHA256),
 		isTime(at+"not_before", d.NotBefore),
 		must(d.NotAfter.After(d.NotBefore), at+"not_after", "later than not_before"),
-		must(d.Payload == PayloadFetch, at+"payload", PayloadFetch),
 	)
+}
+
+func (g Generate) check(at string) error {
+	return first(
+		must(g.KeyAlg == KeyAlgRSA, at+"key_alg", KeyAlgRSA),
+		within(at+"key_size", int64(g.KeySize), minKeySize, maxKeySize),
+		isBinary(at+"subject_b64", g.Subject, maxSubject),
+		each(at+"names", g.Names, func(n Name) string { return n.Type + ":" + n.Value }, checkName),
+		eachText(at+"key_usage", g.KeyUsage, func(field, s string) error { return isToken(field, s, 64) }),
+	)
+}
+
+func checkName(at string, n Name) error {
+	return first(isOneOf(at+".type", n.Type, NameEmail, NameDNS, NameURI, NameUPN),
+		must(n.Value != "" && len(n.Value) <= maxText, at+".value", "a text that is not empty"))
 }
 
 func (g Grant) check(at string) error {
@@ -120,25 +160,31 @@ func (r PayloadResponse) Check() error {
 		isTime("expires_at", r.ExpiresAt))
 }
 
+// Check says what is wrong with the answer, or nil.
+func (r CSRResponse) Check() error { return isChain(r.Chain, r.CertSHA256) }
+
 // Check says what is wrong with the secret, or nil. It repeats nothing of it.
 func (s Secret) Check() error {
-	err := first(
+	return first(
 		must(s.Format == SecretFormat, "format", SecretFormat),
 		isBinary("key_der_b64", s.Key, maxKey),
-		within("the number of certificates in chain_der_b64", int64(len(s.Chain)), 1, maxChain),
-		isSHA256("cert_sha256", s.CertSHA256),
 		isItemID("item_id", s.ItemID),
 		isToken("revision", s.Revision, 128),
+		isChain(s.Chain, s.CertSHA256),
 	)
-	if err != nil {
+}
+
+// isChain: a certificate with that SHA-256, and those above it.
+func isChain(chain [][]byte, sum string) error {
+	if err := first(within("the number of certificates in chain_der_b64", int64(len(chain)), 1, maxChain), isSHA256("cert_sha256", sum)); err != nil {
 		return err
 	}
-	for i, der := range s.Chain {
+	for i, der := range chain {
 		if err := isBinary(fmt.Sprintf("chain_der_b64[%d]", i), der, maxCertificate); err != nil {
 			return err
 		}
 	}
-	return must(sumIs(s.Chain[0], s.CertSHA256), "cert_sha256", "the SHA-256 of the first certificate of chain_der_b64")
+	return must(sumIs(chain[0], sum), "cert_sha256", "the SHA-256 of the first certificate of chain_der_b64")
 }
 
 // Check says what is wrong with the acknowledgement, or nil.

@@ -50,6 +50,11 @@ func (r PayloadRequest) Check() error {
 	return first(isToken("revision", r.Revision, 128), isSHA256("wrap_key_id", r.WrapKeyID), isToken("nonce", r.Nonce, 128))
 }
 
+// Check says what is wrong with the request, or nil.
+func (r CSRRequest) Check() error {
+	return first(isToken("revision", r.Revision, 128), isBinary("csr_b64", r.CSR, maxCSR))
+}
+
 // Check says what is wrong with the report, or nil.
 func (r StatusReport) Check() error {
 	err := first(

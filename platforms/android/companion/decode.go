@@ -43,6 +43,11 @@ func DecodePayloadRequest(b []byte) (PayloadRequest, error) {
 	return decode[PayloadRequest](b, MaxRequest, "payload request")
 }
 
+// DecodeCSRRequest reads and checks the body of POST PathCSR. Whether the PKCS#10 request is one, who parses it can tell.
+func DecodeCSRRequest(b []byte) (CSRRequest, error) {
+	return decode[CSRRequest](b, MaxRequest, "certificate request")
+}
+
 // DecodeStatusReport reads and checks the body of PUT PathStatus.
 func DecodeStatusReport(b []byte) (StatusReport, error) {
 	return decode[StatusReport](b, MaxRequest, "status report")
@@ -74,6 +79,11 @@ func DecodeState(b []byte) (State, error) { return decode[State](b, MaxAnswer, "
 // DecodePayloadResponse reads and checks an envelope. What is inside, DecodeSecret reads.
 func DecodePayloadResponse(b []byte) (PayloadResponse, error) {
 	return decode[PayloadResponse](b, MaxAnswer, "envelope")
+}
+
+// DecodeCSRResponse reads and checks the answer to a certificate request.
+func DecodeCSRResponse(b []byte) (CSRResponse, error) {
+	return decode[CSRResponse](b, MaxAnswer, "answer to a certificate request")
 }
 
 // DecodeStatusResponse reads and checks an acknowledgement.

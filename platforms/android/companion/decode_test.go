@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestMessagesComeBack(t *testing.T) {
@@ -101,6 +102,8 @@ func TestRequestsAreRefused(t *testing.T) {
 		{"capability twice", replaced(t, enroll, `"generate_key"`, `"cert_install"`), reader(DecodeEnrollRequest), "capabilities[4] is in the list twice"},
 		{"no revision", []byte(`{"wrap_key_id":"` + sum(nil) + `","nonce":"n"}`), reader(DecodePayloadRequest), "revision must be"},
 		{"wrap key id", []byte(`{"revision":"r","wrap_key_id":"` + strings.ToUpper(sum(nil)) + `","nonce":"n"}`), reader(DecodePayloadRequest), "wrap_key_id must be a SHA-256"},
+		{"no CSR for a key of the device's own", []byte(`{"revision":"r","csr_b64":""}`), reader(DecodeCSRRequest), "csr_b64 must be 1 to 16384 bytes"},
+		{"CSR without revision", []byte(`{"csr_b64":"AAAA"}`), reader(DecodeCSRRequest), "revision must be"},
 		{"no nonce", []byte(`{"revision":"r","wrap_key_id":"` + sum(nil) + `"}`), reader(DecodePayloadRequest), "nonce must be"},
 		{"seq", replaced(t, status, `"seq": 7`, `"seq": 0`), reader(DecodeStatusReport), "seq must be 1 or more"},
 		{"huge seq", replaced(t, status, `"seq": 7`, `"seq": 9223372036854775808`), reader(DecodeStatusReport), "seq must be"},
@@ -150,6 +153,11 @@ func TestAnswersAreRefused(t *testing.T) {
 		change(&s.Items[1])
 		return encoded(t, s)
 	}
+	own := func(change func(*Identity)) []byte {
+		i := generated()
+		change(i.Identity)
+		return encoded(t, State{Generation: "g1", ServerTime: now(), Items: []Item{i}})
+	}
 	root := func(change func(*Item)) []byte {
 		s := state()
 		change(&s.Items[0])
@@ -174,8 +182,19 @@ func TestAnswersAreRefused(t *testing.T) {
 		{"more content", one(func(i *Item) { i.Grant = &Grant{} }), reader(DecodeState), "no other content"},
 		{"purpose", one(func(i *Item) { i.Identity.Purpose = "tls" }), reader(DecodeState), "items[1].identity.purpose"},
 		{"validity", one(func(i *Item) { i.Identity.NotAfter = i.Identity.NotBefore }), reader(DecodeState), "not_after must be later"},
-		{"payload", one(func(i *Item) { i.Identity.Payload = "inline" }), reader(DecodeState), "payload must be fetch"},
+		{"payload", one(func(i *Item) { i.Identity.Payload = "inline" }), reader(DecodeState), "payload must be one of fetch, generate"},
 		{"alias", one(func(i *Item) { i.Identity.Alias = strings.Repeat("a", 65) }), reader(DecodeState), "identity.alias must be 1 to 64"},
+		{"a key to fetch and to make", own(func(d *Identity) { d.Payload = PayloadFetch }), reader(DecodeState), "identity.generate must be left out"},
+		{"no key to make", own(func(d *Identity) { d.Generate = nil }), reader(DecodeState), "identity.generate is missing"},
+		{"half a certificate", own(func(d *Identity) { d.CertSHA256 = "" }), reader(DecodeState), "identity.cert_sha256 must be a SHA-256"},
+		{"kind of key", own(func(d *Identity) { d.Generate.KeyAlg = "EC" }), reader(DecodeState), "identity.generate.key_alg must be RSA"},
+		{"size of a key", own(func(d *Identity) { d.Generate.KeySize = 512 }), reader(DecodeState), "identity.generate.key_size must be 1024 to 8192"},
+		{"no subject", own(func(d *Identity) { d.Generate.Subject = nil }), reader(DecodeState), "identity.generate.subject_b64"},
+		{"kind of name", own(func(d *Identity) { d.Generate.Names[0].Type = "ip" }), reader(DecodeState), "identity.generate.names[0].type must be one of email"},
+		{"empty name", own(func(d *Identity) { d.Generate.Names[1].Value = "" }), reader(DecodeState), "identity.generate.names[1].value"},
+		{"key usage twice", own(func(d *Identity) { d.Generate.KeyUsage = []string{"a", "a"} }), reader(DecodeState), "identity.generate.key_usage[1] is in the list twice"},
+		{"certificate of another hash", replaced(t, csrResponse(), sum(leafOf("leaf")), sum(nil)), reader(DecodeCSRResponse), "the SHA-256 of the first certificate"},
+		{"an empty answer", []byte(`{"cert_sha256":"` + sum(nil) + `","chain_der_b64":[]}`), reader(DecodeCSRResponse), "chain_der_b64 must be 1 to 10"},
 		{"another CA", root(func(i *Item) { i.CACert.DER = []byte("x") }), reader(DecodeState), "ca_cert.sha256 must be the SHA-256 of der_b64"},
 		{"no CA", root(func(i *Item) { i.CACert.DER = nil }), reader(DecodeState), "ca_cert.der_b64"},
 		{"generation", replaced(t, state(), `"g1"`, `""`), reader(DecodeState), "generation must be"},
@@ -194,6 +213,16 @@ func TestAnswersAreRefused(t *testing.T) {
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) { refused(t, c.body, c.decode, c.want) })
+	}
+}
+
+// A key that the device has yet to make has no certificate.
+func TestNoCertificateYet(t *testing.T) {
+	i := generated()
+	i.Identity.CertSHA256, i.Identity.NotBefore, i.Identity.NotAfter = "", time.Time{}, time.Time{}
+	b := encoded(t, State{Generation: "g1", ServerTime: now(), Items: []Item{i}})
+	if s, err := DecodeState(b); err != nil || !s.Items[0].Identity.NotAfter.IsZero() || bytes.Contains(b, []byte("not_after")) {
+		t.Errorf("%v\n%s", err, b)
 	}
 }
 
@@ -245,3 +274,5 @@ func FuzzInventory(f *testing.F)       { fuzz(f, "Inventory", DecodeInventory) }
 func FuzzEvents(f *testing.F)          { fuzz(f, "Events", DecodeEvents) }
 func FuzzUnenroll(f *testing.F)        { fuzz(f, "Unenroll", DecodeUnenroll) }
 func FuzzProblem(f *testing.F)         { fuzz(f, "Problem", DecodeProblem) }
+func FuzzCSRRequest(f *testing.F)      { fuzz(f, "CSRRequest", DecodeCSRRequest) }
+func FuzzCSRResponse(f *testing.F)     { fuzz(f, "CSRResponse", DecodeCSRResponse) }

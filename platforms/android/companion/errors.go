@@ -1,6 +1,6 @@
 package companion
 
-// The codes of android.md section 8.7. Meaning and Retry tell of each.
+// The codes of android.md section 8.7, and csr_refused. Meaning and Retry tell of each.
 const (
 	ErrDelegationMissing          ErrorCode = "delegation_missing"
 	ErrSelectionDelegationMissing ErrorCode = "selection_delegation_missing"
@@ -24,6 +24,7 @@ const (
 	ErrServer5xx                  ErrorCode = "server_5xx"
 	ErrClockSkew                  ErrorCode = "clock_skew"
 	ErrUnsupportedAPI             ErrorCode = "unsupported_api"
+	ErrCSRRefused                 ErrorCode = "csr_refused"
 )
 
 // Retry is what helps against a fault.
@@ -47,7 +48,7 @@ type fault struct {
 	meaning string
 }
 
-// faults is the table of android.md section 8.7.
+// faults is the table of android.md section 8.7, and what the request for a certificate adds to it.
 func faults() map[ErrorCode]fault {
 	return map[ErrorCode]fault{
 		ErrDelegationMissing:          {RetryWait, "the companion app may not install certificates: the delegated scope CERT_INSTALL is missing"},
@@ -72,6 +73,7 @@ func faults() map[ErrorCode]fault {
 		ErrServer5xx:                  {RetryBackoff, "the server failed and could not answer"},
 		ErrClockSkew:                  {RetryWait, "by the device's clock the certificate is not valid yet; set the clock"},
 		ErrUnsupportedAPI:             {RetryNever, "this version of Android lacks the call"},
+		ErrCSRRefused:                 {RetryNever, "there is no certificate for the key that the device made"},
 	}
 }
 

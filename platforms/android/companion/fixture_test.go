@@ -47,6 +47,8 @@ func samples() []sample {
 			reader(DecodeEvents)},
 		{"Unenroll", Unenroll{Reason: UnenrollUser}, reader(DecodeUnenroll)},
 		{"Problem", Problem{Code: CodeWaitingForConnector, Detail: "The key is not encrypted yet.", RetryAfterSeconds: 30}, reader(DecodeProblem)},
+		{"CSRRequest", CSRRequest{Revision: "r1", CSR: []byte("PKCS #10")}, reader(DecodeCSRRequest)},
+		{"CSRResponse", csrResponse(), reader(DecodeCSRResponse)},
 	}
 }
 
@@ -84,8 +86,22 @@ func state() State {
 		bare.ID, bare.Kind, bare.Op, bare.Revision = "old:"+string(items[i].Kind), items[i].Kind, OpRemove, RevisionRemoval
 		items = append(items, bare)
 	}
+	items = append(items, generated())
 	return State{Generation: "g1", ServerTime: now(), Items: items, Pending: 2,
 		Policy: Policy{RemoveOnUnenroll: true, MaxAttempts: 5, ReportInventorySeconds: 86400, ReportInventory: true, Unenroll: true}}
+}
+
+// generated is an identity whose key the device makes; the certificate is there already.
+func generated() Item {
+	alias := "smime-sign-fedcba987654"
+	return Item{ID: "identity:" + alias, Revision: "r1", Kind: KindIdentity, Op: OpInstall, Identity: &Identity{Purpose: PurposeSign, Current: true, Alias: alias,
+		CertSHA256: sum(leafOf("signing")), NotBefore: now(), NotAfter: now().AddDate(1, 0, 0), Payload: PayloadGenerate,
+		Generate: &Generate{KeyAlg: KeyAlgRSA, KeySize: 2048, Subject: []byte("Name"), Names: []Name{{NameEmail, "alice@corp.test"}, {NameUPN, "alice@corp.test"}},
+			KeyUsage: []string{"digitalSignature"}}}}
+}
+
+func csrResponse() CSRResponse {
+	return CSRResponse{CertSHA256: sum(leafOf("leaf")), Chain: [][]byte{leafOf("leaf"), leafOf("issuer")}}
 }
 
 func leafOf(name string) []byte { return []byte(name) }

@@ -14,6 +14,7 @@ const (
 	PathRenew     = "/agent/v1/renew"
 	PathState     = "/agent/v1/state"
 	PathPayload   = "/agent/v1/items/{item}/payload"
+	PathCSR       = "/agent/v1/items/{item}/csr"
 	PathStatus    = "/agent/v1/items/{item}/status"
 	PathInventory = "/agent/v1/inventory"
 	PathEvents    = "/agent/v1/events"
@@ -175,16 +176,38 @@ type CACert struct {
 	DER    []byte `json:"der_b64"`
 }
 
-// Identity is a certificate with its key, under an alias of the key chain that is never used for another certificate.
+// Identity is a certificate with its key, under an alias of the key chain that is never used for another certificate, or
+// for that of another request.
 type Identity struct {
-	Purpose        string    `json:"purpose"` // "smime_sign", "smime_encrypt" or "both"
-	Current        bool      `json:"current"`
-	Alias          string    `json:"alias"`
-	CertSHA256     string    `json:"cert_sha256"`
-	NotBefore      time.Time `json:"not_before"`
-	NotAfter       time.Time `json:"not_after"`
+	Purpose string `json:"purpose"` // "smime_sign", "smime_encrypt" or "both"
+	Current bool   `json:"current"`
+	Alias   string `json:"alias"`
+	// CertSHA256, NotBefore and NotAfter are known once there is a certificate; one whose key the device has yet to make has
+	// none.
+	CertSHA256     string    `json:"cert_sha256,omitempty"`
+	NotBefore      time.Time `json:"not_before,omitzero"`
+	NotAfter       time.Time `json:"not_after,omitzero"`
 	UserSelectable bool      `json:"user_selectable"`
-	Payload        string    `json:"payload"` // "fetch"
+	Payload        string    `json:"payload"` // "fetch" or "generate"
+	// Generate says what key to make, and what to ask a certificate for; set with payload "generate".
+	Generate *Generate `json:"generate,omitempty"`
+}
+
+// Generate is a key that the device makes itself (DevicePolicyManager.generateKeyPair, API 28), and the request for its
+// certificate. What the certificate says, the server decides all the same.
+type Generate struct {
+	KeyAlg  string `json:"key_alg"` // "RSA"
+	KeySize int    `json:"key_size"`
+	Subject []byte `json:"subject_b64"` // DER Name
+	Names   []Name `json:"names,omitempty"`
+	// KeyUsage are names of RFC 5280 section 4.2.1.3, such as digitalSignature; none leaves them to the CA.
+	KeyUsage []string `json:"key_usage,omitempty"`
+}
+
+// Name is a subject alternative name: "email", "dns", "uri" or "upn".
+type Name struct {
+	Type  string `json:"type"`
+	Value string `json:"value"`
 }
 
 // Grant lets an app use a key without asking the user (API 30).
@@ -212,6 +235,19 @@ type PayloadResponse struct {
 	Envelope  []byte    `json:"envelope"`
 	Alg       string    `json:"alg"` // "CMS"
 	ExpiresAt time.Time `json:"expires_at"`
+}
+
+// CSRRequest asks for the certificate of a key that the device made (POST PathCSR; android.md section 8.3). The same key
+// again gets the same certificate.
+type CSRRequest struct {
+	Revision string `json:"revision"`
+	CSR      []byte `json:"csr_b64"` // PKCS#10
+}
+
+// CSRResponse is the certificate with those above it.
+type CSRResponse struct {
+	CertSHA256 string   `json:"cert_sha256"`
+	Chain      [][]byte `json:"chain_der_b64"` // leaf first
 }
 
 // Secret is what an envelope holds.

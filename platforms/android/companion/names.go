@@ -11,6 +11,9 @@ func Supported(protocol int) bool { return protocol >= Protocol }
 // PathPayloadOf is the path of an item's envelope.
 func PathPayloadOf(item string) string { return path(PathPayload, item) }
 
+// PathCSROf is the path where the certificate of an item's key is asked for.
+func PathCSROf(item string) string { return path(PathCSR, item) }
+
 // PathStatusOf is the path of an item's status.
 func PathStatusOf(item string) string { return path(PathStatus, item) }
 
@@ -34,8 +37,22 @@ const EnvelopeCMS = "CMS"
 // WrapKeyRSA is the only type of a wrap key.
 const WrapKeyRSA = "RSA"
 
-// PayloadFetch says that an identity's key is fetched (POST PathPayload).
-const PayloadFetch = "fetch"
+// How an identity's key comes.
+const (
+	PayloadFetch    = "fetch"    // it is fetched (POST PathPayload)
+	PayloadGenerate = "generate" // the device makes it, and asks for its certificate (POST PathCSR)
+)
+
+// KeyAlgRSA is the only algorithm of a key that the device makes.
+const KeyAlgRSA = "RSA"
+
+// Types of subject alternative names.
+const (
+	NameEmail = "email"
+	NameDNS   = "dns"
+	NameURI   = "uri"
+	NameUPN   = "upn"
+)
 
 // Purposes of identities.
 const (

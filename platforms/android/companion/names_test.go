@@ -36,7 +36,7 @@ func constants(t testing.TB, file, prefix string) map[string]string {
 
 func TestEachErrorCodeIsExplained(t *testing.T) {
 	codes := constants(t, "errors.go", "Err")
-	if len(codes) != 22 || len(faults()) != len(codes) {
+	if len(codes) != 23 || len(faults()) != len(codes) {
 		t.Errorf("%d codes, %d explained", len(codes), len(faults()))
 	}
 	for name, code := range codes {
@@ -47,7 +47,7 @@ func TestEachErrorCodeIsExplained(t *testing.T) {
 	}
 	for code, want := range map[ErrorCode]Retry{ErrAppNotInstalled: RetryWait, ErrScreenLockRequired: RetryUser, ErrDecryptFailed: RetryRefetch,
 		ErrRevisionStale: RetryReread, ErrPKCS12AlgUnsupported: RetryEncode, ErrKeychainRefused: RetryThrice, ErrNetwork: RetryBackoff,
-		ErrAliasConflict: RetryNever, "newer": RetryBackoff} {
+		ErrAliasConflict: RetryNever, ErrCSRRefused: RetryNever, "newer": RetryBackoff} {
 		if got := code.Retry(); got != want {
 			t.Errorf("%s: %s, want %s", code, got, want)
 		}
@@ -71,7 +71,7 @@ func TestEachCodeOfAProblemHasAStatus(t *testing.T) {
 		}
 	}
 	for code, want := range map[string]int{CodeTokenInvalid: 401, CodeCredentialInvalid: 401, CodeBlocked: 403, CodeItemGone: 404,
-		CodeInstallIDTaken: 409, CodeRevisionStale: 409, CodeEnvelopeExpired: 410, CodeEnded: 410, CodeWrapKeyUnknown: 422,
+		CodeInstallIDTaken: 409, CodeRevisionStale: 409, CodeEnvelopeExpired: 410, CodeEnded: 410, CodeWrapKeyUnknown: 422, CodeCSRRefused: 422,
 		CodeWaitingForConnector: 423, CodeProtocolTooOld: 426, "newer": 500} {
 		if got := StatusOf(code); got != want {
 			t.Errorf("%s: %d, want %d", code, got, want)
@@ -116,6 +116,7 @@ func TestPaths(t *testing.T) {
 	for got, want := range map[string]string{
 		PathPayloadOf("identity:smime-enc-0"): "/agent/v1/items/identity:smime-enc-0/payload",
 		PathStatusOf("grant:a.b:c"):           "/agent/v1/items/grant:a.b:c/status",
+		PathCSROf("identity:smime-sign-0"):    "/agent/v1/items/identity:smime-sign-0/csr",
 		PathStatusOf("../x?y"):                "/agent/v1/items/..%2Fx%3Fy/status",
 	} {
 		if got != want {

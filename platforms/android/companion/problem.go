@@ -24,7 +24,10 @@ const (
 	CodeTooLarge = "too_large"
 	// CodeWrapKeyUnknown: the device has another wrap key by now; the app enrols with the one that it has.
 	CodeWrapKeyUnknown = "wrap_key_unknown"
-	// CodeWaitingForConnector: the connector has not encrypted the key yet; RetryAfterSeconds says when to ask again.
+	// CodeCSRRefused: there is no certificate for the request; Detail says why. The app makes another key at the next attempt.
+	CodeCSRRefused = "csr_refused"
+	// CodeWaitingForConnector: the connector has not encrypted the key yet, or not issued the certificate; RetryAfterSeconds
+	// says when to ask again.
 	CodeWaitingForConnector = "waiting_for_connector"
 	// CodeProtocolTooOld: the app must be updated.
 	CodeProtocolTooOld = "protocol_too_old"
@@ -48,6 +51,6 @@ func StatusOf(code string) int {
 func statuses() map[string]int {
 	return map[string]int{CodeMalformed: 400, CodeTokenInvalid: 401, CodeCredentialInvalid: 401, CodeBlocked: 403,
 		CodeItemGone: 404, CodeInstallIDTaken: 409, CodeRevisionStale: 409, CodeEnvelopeExpired: 410, CodeEnded: 410,
-		CodeTooLarge: 413, CodeWrapKeyUnknown: 422, CodeWaitingForConnector: 423, CodeProtocolTooOld: 426,
+		CodeTooLarge: 413, CodeWrapKeyUnknown: 422, CodeCSRRefused: 422, CodeWaitingForConnector: 423, CodeProtocolTooOld: 426,
 		CodeTooMany: 429, CodeInternal: 500, CodeUnavailable: 503}
 }

@@ -85,8 +85,8 @@ func TestSchemaIsTrue(t *testing.T) {
 				t.Errorf("%s.%s is not described", name, tag)
 				continue
 			}
-			if slices.Contains(def.Required, tag) == (options == "omitempty") {
-				t.Errorf("%s.%s: required is %v", name, tag, options == "omitempty")
+			if optional := options == "omitempty" || options == "omitzero"; slices.Contains(def.Required, tag) == optional {
+				t.Errorf("%s.%s: required is %v", name, tag, optional)
 			}
 			if want := formOf(typ.Field(i).Type); !p.is(want) {
 				t.Errorf("%s.%s is %+v, want %s", name, tag, p, want)
