@@ -3,7 +3,7 @@
 //
 // A message is SignedData over EnvelopedData over a request or a certificate bag. Its header (type, transaction,
 // nonces, status) is signed attributes. What is written uses SHA-256 and AES-128-CBC, the meanings of "SHA-256" and
-// "AES" in GetCACaps; what is read may also be SHA-1 and 3DES, as older clients send, and DES in requests.
+// "AES" in GetCACaps; what is read may also be SHA-1 and 3DES, as older programs send, and even DES.
 package scepmsg
 
 import (
