@@ -39,6 +39,14 @@ type proxy struct {
 	next      http.Handler
 	answers   [][]byte
 	exchanges []exchange
+	blocked   string // paths that begin with it get no answer of the server's
+}
+
+// block lets nothing through whose path begins with prefix; empty: everything.
+func (p *proxy) block(prefix string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.blocked = prefix
 }
 
 // newProxy listens at once; forward tells it where to.
@@ -98,9 +106,9 @@ func passCertificate(r *httputil.ProxyRequest) {
 
 func (p *proxy) serve(w http.ResponseWriter, r *http.Request) {
 	p.mu.Lock()
-	next := p.next
+	next, blocked := p.next, p.blocked
 	p.mu.Unlock()
-	if next == nil {
+	if next == nil || blocked != "" && strings.HasPrefix(r.URL.Path, blocked) {
 		http.Error(w, "", http.StatusServiceUnavailable)
 		return
 	}

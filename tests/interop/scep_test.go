@@ -75,7 +75,7 @@ func (h *house) scepclient(name string, r request, args ...string) (said string,
 	h.t.Helper()
 	h.must(nil, "mkdir", name)
 	args = append([]string{"-server-url", r.url, "-challenge", r.challenge, "-private-key", h.path(name, "client.key"),
-		"-certificate", h.path(name, "client.pem"), "-cn", "somebody else", "-cacert-message", r.name}, args...)
+		"-certificate", h.path(name, "client.pem"), "-cn", "somebody else", "-cacert-message", r.name}, args...) // of a flag given twice the last counts
 	out, errs, ok := h.try(nil, need(h.t, "scepclient"), args...)
 	return string(out) + string(errs), ok
 }

@@ -73,17 +73,21 @@ func checkSubject(csr *x509.CertificateRequest, order link.CertifyJob, strict bo
 	return fault(SubjectNameMismatch, "the request asks for the subject %q; %q is right", got, want)
 }
 
-// nameOf writes a name as people read it: which string type a device chose for a value does not matter.
+// nameOf writes a name so that two that say the same are equal: which string type a client chose for a value does not
+// matter, nor in which order it wrote the parts, since the certificate has the profile's.
 func nameOf(der []byte) (string, error) {
 	var rdns pkix.RDNSequence
 	rest, err := asn1.Unmarshal(der, &rdns)
 	if err != nil || len(rest) > 0 {
 		return "", asn1.SyntaxError{Msg: "name"}
 	}
-	for _, set := range rdns { // the order within a set of attributes is the encoder's
+	var parts []string
+	for _, set := range rdns {
 		slices.SortFunc(set, func(a, b pkix.AttributeTypeAndValue) int { return strings.Compare(a.Type.String(), b.Type.String()) })
+		parts = append(parts, pkix.RDNSequence{set}.String())
 	}
-	return rdns.String(), nil
+	slices.Sort(parts)
+	return strings.Join(parts, ","), nil
 }
 
 func checkNames(csr *x509.CertificateRequest, order link.CertifyJob, strict bool) error {

@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"net/http"
+	"slices"
 
 	"github.com/waxseal/waxseal/internal/cms"
 	"github.com/waxseal/waxseal/internal/scepmsg"
@@ -60,7 +61,7 @@ func (e *Endpoint) begin(ctx context.Context, req *scepmsg.Request) (model.SCEPR
 	switch {
 	case req.MessageType == scepmsg.CertPoll:
 		return e.cfg.Issuance.Poll(ctx, req.TransactionID, req.Signer)
-	case req.MessageType == scepmsg.RenewalReq && req.Challenge == "":
+	case req.MessageType == scepmsg.RenewalReq: // some clients repeat the challenge of their first request in it
 		return e.cfg.Issuance.Renew(ctx, req.Signer, req.TransactionID, req.CSR)
 	}
 	return e.cfg.Issuance.Begin(ctx, req.Challenge, req.TransactionID, req.CSR)
@@ -90,7 +91,12 @@ func issuanceFault(err error) error {
 // errPending says that the client shall poll: the CA has not issued yet.
 var errPending = errors.New("no connector has issued yet")
 
-// bag is what GetCACert gives: the RA first, so that a client encrypts to it.
-func bag(ra *x509.Certificate, chain []*x509.Certificate) ([]byte, error) {
-	return cms.CertsOnly(append([]*x509.Certificate{ra}, chain...)...)
+// bag is what GetCACert gives: the RA first, so that a client encrypts to it, and the RA's own issuer last, by which some
+// clients (certmonger) check the signature of an answer.
+func bag(ra, issuer *x509.Certificate, chain []*x509.Certificate) ([]byte, error) {
+	all := append([]*x509.Certificate{ra}, chain...)
+	if !slices.ContainsFunc(chain, issuer.Equal) {
+		all = append(all, issuer)
+	}
+	return cms.CertsOnly(all...)
 }

@@ -94,7 +94,7 @@ func TestCertificatesOfAProfilesCA(t *testing.T) {
 	for _, path := range []string{"/scep/softca", "/scep/softca/pkiclient.exe"} {
 		w := r.do(http.MethodGet, path+"?operation=GetCACert&message=softca", nil)
 		certs, err := cms.ParseCertsOnly(w.Body.Bytes())
-		if err != nil || len(certs) != 2 || !certs[0].Equal(r.ra.Cert) || !certs[1].Equal(mail.Cert) {
+		if err != nil || len(certs) != 3 || !certs[0].Equal(r.ra.Cert) || !certs[1].Equal(mail.Cert) || !certs[2].Equal(r.ca.Cert) {
 			t.Errorf("%s: %d, %d certificates, %v", path, w.Code, len(certs), err)
 		}
 		if w := r.do(http.MethodGet, path+"?operation=GetCACaps", nil); w.Code != http.StatusOK {

@@ -141,11 +141,11 @@ func message(r *http.Request) ([]byte, error) {
 
 // certificates answers GetCACert.
 func (e *Endpoint) certificates(w http.ResponseWriter, r *http.Request, chain []*x509.Certificate) error {
-	ra, _, err := e.authority(r.Context())
+	ra, issuer, err := e.authority(r.Context())
 	if err != nil {
 		return err
 	}
-	der, err := bag(ra, chain)
+	der, err := bag(ra, issuer, chain)
 	if err != nil {
 		return err
 	}
