@@ -163,12 +163,12 @@ func (k template) extendedKeyUsages(names []string) ([]asn1.ObjectIdentifier, er
 		return nil, err
 	}
 	out := []asn1.ObjectIdentifier{email}
-	for _, oid := range asked {
+	for i, oid := range asked {
 		switch {
 		case oid.Equal(client) && k.strict:
 			return nil, ca.Refuse("extended key usage clientAuth: template %s is for mail alone (emailProtection)", k.name)
 		case !oid.Equal(email) && !oid.Equal(client):
-			return nil, ca.Refuse("extended key usage %s: emailProtection and clientAuth are possible", oid)
+			return nil, ca.Refuse("extended key usage %s: emailProtection and clientAuth are possible", names[i])
 		case !slices.ContainsFunc(out, oid.Equal):
 			out = append(out, oid)
 		}
