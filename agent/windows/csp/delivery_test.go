@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"maps"
+	"strings"
 	"testing"
 
 	"github.com/waxseal/waxseal/internal/cms"
@@ -158,5 +159,77 @@ func TestServerReadsRefusal(t *testing.T) {
 	checks := []windows.Check{{LocURI: userPFX + "/A1/Status", Want: "0"}}
 	if err := windows.Judge(checks, d.values([]string{userPFX + "/A1/Status"})); err == nil {
 		t.Error("the server takes a refused import for a good one")
+	}
+}
+
+// asks is a PC of a user who gets a signing certificate by SCEP.
+func (d delivery) asks(issued profiles.Certificate) platforms.Document {
+	in := d.input()
+	spec := &profiles.SCEPCertificate{CertificateRequest: profiles.CertificateRequest{CertificateAuthority: "softca", Subject: "CN={{UserName}},E={{EmailAddress}}",
+		SubjectAlternativeNames: []profiles.SubjectAlternativeName{{Type: profiles.SANEmail, Value: "{{EmailAddress}}"}}}}
+	in.User.DisplayName = `Ann "A" Example, Corp`
+	in.Profiles[1] = profiles.Object{APIVersion: profiles.APIVersion, Kind: profiles.KindSCEPCertificate, Name: "signing", Spec: spec}
+	in.SCEP = map[string]platforms.SCEPEnrolment{"signing": {Request: "0123456789abcdef0123456789abcdef", URL: "https://mdm.example.test/scep/softca",
+		SANs: []profiles.SubjectAlternativeName{{Type: profiles.SANEmail, Value: "ann@example.test"}}, Issued: issued}}
+	for _, doc := range windows.Plan(in) {
+		if windows.IsSCEP(doc) {
+			return doc
+		}
+	}
+	d.t.Fatal("nothing asks for a certificate")
+	return platforms.Document{}
+}
+
+func (d delivery) asked(doc platforms.Document) windows.Asked {
+	return windows.ReadAsked(doc.Identifier, d.values(windows.AskedURIs(doc.Identifier)))
+}
+
+// TestDeliverySCEP: what server and PC say to each other about a certificate that the PC asks for itself.
+func TestDeliverySCEP(t *testing.T) {
+	d := delivery{modern(t), map[string]*testpki.Identity{}}
+	own := d.identity("own", testpki.Options{Emails: []string{"ann@example.test"}})
+	record := d.record(own, profiles.PurposeSMIMESigning)
+	doc := d.asks(record)
+	if got := d.asked(doc); got.State != windows.AskedNothing {
+		t.Errorf("before: %+v", got)
+	}
+	payload, err := windows.RenderSCEP(doc, "one-time")
+	if err != nil {
+		t.Fatal(err)
+	}
+	commands, _, err := windows.Install(doc, payload, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for round := range 2 { // the second after what the first came to is cleared
+		if a := d.do(commands...); a.statuses["1"] != "200" || len(a.effects.SCEP) != 1 || a.effects.SCEP[0] != doc.Identifier {
+			t.Fatalf("%+v", a.statuses)
+		}
+		if pending := d.SCEPPending(); len(pending) != 1 || d.asked(doc).State != windows.AskedPending {
+			t.Errorf("waiting: %q", pending)
+		}
+		r, ok := d.SCEPInstall(doc.Identifier)
+		if !ok || r.Challenge != "one-time" || r.SubjectName != `CN="Ann ""A"" Example, Corp",E=ann@example.test` || r.CAThumbprint != thumbprint(d.ca.Cert) || r.RetryCount != 10 {
+			t.Errorf("%+v", r)
+		}
+		if round == 0 {
+			d.SCEPDone(doc.Identifier, nil, nil, &SCEPError{HRESULT: 0x80094014, Err: errTest})
+			if got := d.asked(doc); got.State != windows.AskedFailed || !strings.Contains(got.Detail, "refuses the request") {
+				t.Errorf("refused: %+v", got)
+			}
+			d.do(windows.Remove(doc.Identifier)...)
+		}
+	}
+	d.SCEPDone(doc.Identifier, own.Cert, own.Key, nil)
+	if got := d.asked(doc); got.State != windows.AskedDone || !strings.EqualFold(got.Thumbprint, record.SHA1) || len(d.SCEPPending()) != 0 {
+		t.Errorf("done: %+v", got)
+	}
+	values := d.values(append(windows.InventoryURIs(), windows.InventoryFor([]platforms.Document{doc})...))
+	if got := windows.Thumbprints(values); len(got) != 1 || !strings.EqualFold(got[0], record.SHA1) || windows.Documents(values)[doc.Identifier] != doc.Proof {
+		t.Errorf("the inventory shows %q", got)
+	}
+	d.SetLogin("none")
+	if len(d.values(windows.AskedURIs(doc.Identifier))) != 0 {
+		t.Error("the user's nodes are shown to nobody")
 	}
 }
