@@ -59,10 +59,12 @@ type SCEPEnrolment struct {
 	Request string
 	// URL is where the device asks, Name what it gives GetCACert as its message.
 	URL, Name string
-	Subject   []byte // DER RDNSequence, variables expanded
-	SANs      []profiles.SubjectAlternativeName
-	KeySize   int
-	KeyUsage  []string
+	// Partner: the CA is a partner's, which devices ask by SCEP at its own URL.
+	Partner  bool
+	Subject  []byte // DER RDNSequence, variables expanded
+	SANs     []profiles.SubjectAlternativeName
+	KeySize  int
+	KeyUsage []string
 	// Intermediates are the CA certificates (DER) between the certificate and the root.
 	Intermediates [][]byte
 	// Issued is the certificate that the device got for this request; its SHA-256 is empty before.
@@ -83,7 +85,8 @@ type Document struct {
 	DependsOn []string `json:"dependsOn,omitempty"`
 	// Credentials are the certificates whose private keys go into the document.
 	Credentials []profiles.Certificate `json:"credentials,omitempty"`
-	// Challenges are the SCEPCertificate profiles whose one-time challenge goes into the document when it is rendered.
+	// Challenges are the SCEPCertificate profiles whose one-time challenge goes into the document when it is rendered. On
+	// Android the device asks without one, by the document itself.
 	Challenges []string `json:"challenges,omitempty"`
 	// Certificates are the SHA-256 of every certificate (CA certificates too) that the inventory must show once the
 	// document is installed.

@@ -84,11 +84,11 @@ func (p *planner) gmail(a *account) (map[string]any, error) {
 	if x.Authentication != profiles.AuthCertificate {
 		return values, nil
 	}
-	c, err := p.chooseFrom(a, x.IdentityCertificate, "sign in")
+	key, err := p.signsIn(a, x.IdentityCertificate)
 	if err != nil {
 		return nil, err
 	}
-	alias := p.need(a, c)
+	alias := p.need(a, key)
 	if alias == "" {
 		return nil, waits(platforms.ReasonCertificateMissing, "Email %s: the certificate of %s, which it uses to sign in, is not delivered to this device",
 			a.name, x.IdentityCertificate)

@@ -29,6 +29,9 @@ const (
 	aliasSigning    = "smime-sign-"
 )
 
+// aliasLength is how much of a SHA-256, or of the id of a request, an alias holds.
+const aliasLength = 12
+
 // proofGranted is the proof of a grant, which is there or not.
 const proofGranted = "granted"
 
@@ -37,7 +40,7 @@ const maxBody = 256 << 10
 
 // aliasOf names a certificate in the key chain. Users see it in pickers.
 func aliasOf(prefix string, c profiles.Certificate) string {
-	return prefix + c.SHA256[:min(12, len(c.SHA256))]
+	return prefix + c.SHA256[:min(aliasLength, len(c.SHA256))]
 }
 
 // finish encodes the item as the document's body and computes the revision from what makes the app do it again: the

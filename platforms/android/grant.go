@@ -2,6 +2,7 @@ package android
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/waxseal/waxseal/platforms"
 	"github.com/waxseal/waxseal/platforms/android/companion"
@@ -68,7 +69,7 @@ func (p *planner) planGrants(keys []platforms.Document) []platforms.Document {
 }
 
 func (p *planner) grant(app mailApp, key platforms.Document) platforms.Document {
-	doc := platforms.Document{ID: docGrant + app.pkg + "." + short(key.Proof), Profiles: app.profiles, DependsOn: []string{key.ID}}
+	doc := platforms.Document{ID: docGrant + app.pkg + "." + keyOf(key), Profiles: app.profiles, DependsOn: []string{key.ID}}
 	if !grants(p.in.Device.OSVersion) {
 		return wait(doc, waits(platforms.ReasonNotDeliverable,
 			"Android %s gives no keys to apps; from Android %d on it does. Until then the user picks the certificate in %s",
@@ -80,4 +81,12 @@ func (p *planner) grant(app mailApp, key platforms.Document) platforms.Document 
 		Grant: &companion.Grant{Alias: alias, Package: app.pkg}}, "")
 	p.granted[doc.Identifier] = doc
 	return doc
+}
+
+// keyOf names a key for good: by its certificate, or, where the device makes it, by the request.
+func keyOf(key platforms.Document) string {
+	if IsGenerated(key) {
+		return strings.TrimPrefix(key.Proof, aliasSigning)
+	}
+	return short(key.Proof)
 }

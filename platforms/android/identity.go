@@ -127,7 +127,7 @@ func (p *planner) planIdentities() []platforms.Document {
 		case *profiles.PKCSCertificate:
 			docs = append(docs, p.planIssued(doc, o.Name, spec)...)
 		case *profiles.SCEPCertificate:
-			docs = append(docs, wait(doc, scepNotYet(o.Name)))
+			docs = append(docs, p.planGenerated(doc, o.Name, spec))
 		case *profiles.PKCSImportedCertificate:
 			if spec.IntendedPurpose == profiles.PurposeSMIMESigning {
 				docs = append(docs, p.planImportedSigning(doc, o.Name)...)
@@ -157,7 +157,7 @@ func (p *planner) issued(name string, spec *profiles.PKCSCertificate) (profiles.
 		return profiles.Certificate{}, waits(platforms.ReasonCertificateAuthorityUnknown,
 			"PKCSCertificate %s: no connector offers the certificate authority %q", name, spec.CertificateAuthority)
 	}
-	if err := p.checkVariables(name, spec); err != nil {
+	if err := p.checkVariables("PKCSCertificate "+name, &spec.CertificateRequest); err != nil {
 		return profiles.Certificate{}, err
 	}
 	return profiles.Certificate{}, waits(platforms.ReasonIssuePending,
@@ -165,21 +165,16 @@ func (p *planner) issued(name string, spec *profiles.PKCSCertificate) (profiles.
 }
 
 // checkVariables finds a variable that has no value here before anybody asks the CA (PK-08).
-func (p *planner) checkVariables(name string, spec *profiles.PKCSCertificate) error {
+func (p *planner) checkVariables(what string, spec *profiles.CertificateRequest) error {
 	if _, err := profiles.Expand(spec.Subject, p.vars); err != nil {
-		return unresolved("PKCSCertificate "+name+": subject", err)
+		return unresolved(what+": subject", err)
 	}
 	for _, san := range spec.SubjectAlternativeNames {
 		if _, err := profiles.Expand(san.Value, p.vars); err != nil {
-			return unresolved("PKCSCertificate "+name+": subject alternative name "+string(san.Type), err)
+			return unresolved(what+": subject alternative name "+string(san.Type), err)
 		}
 	}
 	return nil
-}
-
-func scepNotYet(name string) error {
-	return waits(platforms.ReasonNotDeliverable,
-		"SCEPCertificate %s: delivery comes with the certificate-authorities work; use a PKCSCertificate until then", name)
 }
 
 // planImportedSigning delivers the current signing certificate of each of the user's addresses. The one of the first

@@ -1,6 +1,10 @@
 package android
 
-import "github.com/waxseal/waxseal/platforms/android/companion"
+import (
+	"strings"
+
+	"github.com/waxseal/waxseal/platforms/android/companion"
+)
 
 // Documents reads an inventory: it maps Document.Identifier to Document.Proof as the device shows it.
 func Documents(inv companion.Inventory) map[string]string {
@@ -12,7 +16,7 @@ func Documents(inv companion.Inventory) map[string]string {
 		if !h.Present {
 			continue
 		}
-		out[prefixIdentity+h.Alias] = h.CertSHA256
+		out[prefixIdentity+h.Alias] = proofOf(h)
 		for _, app := range h.Grants {
 			out[grantIdentifier(app, h.Alias)] = proofGranted
 		}
@@ -21,6 +25,16 @@ func Documents(inv companion.Inventory) map[string]string {
 		out[prefixMail+c.Package] = c.Revision
 	}
 	return out
+}
+
+// proofOf: the alias of a key that was delivered holds the start of its certificate's SHA-256, which is then the proof. A key
+// that the device made proves itself by its alias, since its document is older than its certificate; that there is the right
+// one, Certificates tells.
+func proofOf(h companion.Held) string {
+	if h.CertSHA256 != "" && strings.HasSuffix(h.Alias, "-"+h.CertSHA256[:min(aliasLength, len(h.CertSHA256))]) {
+		return h.CertSHA256
+	}
+	return h.Alias
 }
 
 // Certificates tells which certificates the device shows, by SHA-256, true with a private key.

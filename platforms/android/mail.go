@@ -113,28 +113,27 @@ func (p *planner) expand(name, field, template string) (string, error) {
 	return v, nil
 }
 
-// require makes the account depend on the certificate that the named profile gives it: the app finds it by itself among
-// the keys that it was given, and without it the settings would only break sending. omitted: the certificate is missing,
-// and the profile says to go without.
+// require makes the account depend on the key that the named profile gives it: the app finds it by itself among the keys
+// that it was given, and without it the settings would only break sending. omitted: the key is missing, and the profile says
+// to go without.
 func (p *planner) require(a *account, name, verb string, missing profiles.Missing) (omitted bool, err error) {
 	if name == "" {
 		return false, nil
 	}
-	c, err := p.choose(a, name, verb)
+	key, err := p.bringer(a, name, verb)
 	if err != nil && missing == profiles.MissingOmit {
 		return true, nil
 	}
 	if err != nil {
 		return false, err
 	}
-	p.need(a, c)
+	p.need(a, key)
 	return false, nil
 }
 
-// need makes the account depend on the app's grant of a certificate, or on the certificate if there is no such grant.
-func (p *planner) need(a *account, c profiles.Certificate) (alias string) {
-	key, ok := p.owner[c.SHA256]
-	if !ok {
+// need makes the account depend on the app's grant of a key, or on the key if there is no such grant.
+func (p *planner) need(a *account, key platforms.Document) (alias string) {
+	if key.Identifier == "" {
 		return ""
 	}
 	alias = strings.TrimPrefix(key.Identifier, prefixIdentity)
@@ -146,6 +145,29 @@ func (p *planner) need(a *account, c profiles.Certificate) (alias string) {
 		a.needs = append(a.needs, doc)
 	}
 	return alias
+}
+
+// bringer is the document of the key that the account shall use (EM-04, EM-08).
+func (p *planner) bringer(a *account, name, verb string) (platforms.Document, error) {
+	if o, ok := p.find(name); ok {
+		if spec, generates := o.Spec.(*profiles.SCEPCertificate); generates {
+			return p.generated[name], p.generatedFor(a, name, spec)
+		}
+	}
+	c, err := p.choose(a, name, verb)
+	return p.owner[c.SHA256], err
+}
+
+// signsIn is the document of the key that the app signs in with; the address in its certificate does not matter.
+func (p *planner) signsIn(a *account, name string) (platforms.Document, error) {
+	if o, ok := p.find(name); ok {
+		if spec, generates := o.Spec.(*profiles.SCEPCertificate); generates {
+			_, err := p.enrolment(name, spec)
+			return p.generated[name], err
+		}
+	}
+	c, err := p.chooseFrom(a, name, "sign in")
+	return p.owner[c.SHA256], err
 }
 
 // choose gives the certificate of the named profile that the account shall use (EM-04, EM-08).
@@ -170,8 +192,6 @@ func (p *planner) chooseFrom(a *account, name, verb string) (profiles.Certificat
 	switch spec := o.Spec.(type) {
 	case *profiles.PKCSCertificate:
 		return p.issued(o.Name, spec)
-	case *profiles.SCEPCertificate:
-		return profiles.Certificate{}, scepNotYet(o.Name)
 	case *profiles.PKCSImportedCertificate:
 		certs := p.imported(spec.IntendedPurpose)
 		c, ok := profiles.Current(certs, a.address, p.in.Now)

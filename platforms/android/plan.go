@@ -59,13 +59,15 @@ type planner struct {
 	apps []mailApp
 	// owner maps the SHA-256 of a certificate with a key to the document that holds it.
 	owner map[string]platforms.Document
+	// generated maps the name of a SCEPCertificate profile to the document of the key that the device makes.
+	generated map[string]platforms.Document
 	// granted maps package and alias to the document that gives the key to the app.
 	granted map[string]platforms.Document
 }
 
 func newPlanner(in platforms.Input) *planner {
 	p := &planner{in: in, objs: slices.Clone(in.Profiles), owner: map[string]platforms.Document{},
-		granted: map[string]platforms.Document{}}
+		generated: map[string]platforms.Document{}, granted: map[string]platforms.Document{}}
 	slices.SortFunc(p.objs, func(a, b profiles.Object) int {
 		return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Name, b.Name))
 	})

@@ -190,7 +190,6 @@ func TestReasonsToWait(t *testing.T) {
 		f(m.Exchange)
 		return with(sales(t), object("company-mail", m))
 	}
-	scep := object("scep", &profiles.SCEPCertificate{})
 	outlook, newest := profiles.PackageOutlook, enc("2026", 0, 0)
 	cases := []struct {
 		name, id string
@@ -236,9 +235,6 @@ func TestReasonsToWait(t *testing.T) {
 			platforms.ReasonDuplicateAccount, "company-mail already sets up Outlook"},
 		{"EM-01 no S/MIME", "mail.company-mail", with(sales(t), object("company-mail", &profiles.Email{})),
 			platforms.ReasonNotDeliverable, "no S/MIME settings"},
-		{"SCEP", "identity.scep", with(sales(t), scep), platforms.ReasonNotDeliverable, "certificate-authorities work"},
-		{"SCEP for signing", "mail.company-mail", with(smime(func(s *profiles.SMIME) { s.Signing.Certificate = "scep" }), scep),
-			platforms.ReasonNotDeliverable, "scep"},
 		{"not a certificate with a key", "mail.company-mail", smime(func(s *profiles.SMIME) { s.Signing.Certificate = "company-root" }),
 			platforms.ReasonNotDeliverable, "company-root"},
 		{"imported signing missing", "identity.sig", with(sales(t), object("sig", imported(profiles.PurposeSMIMESigning))),

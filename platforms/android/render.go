@@ -79,6 +79,9 @@ func checkPlanned(doc platforms.Document) error {
 			item.Kind, len(doc.Credentials))
 	}
 	c := doc.Credentials[0]
+	if item.Identity.Payload != companion.PayloadFetch {
+		return fmt.Errorf("the device makes the key of %s itself", doc.Identifier)
+	}
 	if !isHash(c.SHA256) || item.Identity.CertSHA256 != c.SHA256 || !slices.Contains(aliases(c), item.Identity.Alias) {
 		return fmt.Errorf("certificate %s goes to one of %q, not to %s", c.SHA256, aliases(c), doc.Identifier)
 	}

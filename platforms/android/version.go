@@ -19,6 +19,7 @@ const (
 	firstModernRelease = 14
 	firstModernAPI     = 34
 	firstGrantRelease  = 11 // DevicePolicyManager.grantKeyPairToApp, API 30
+	firstOwnRelease    = 9  // DevicePolicyManager.generateKeyPair and setKeyPairCertificate, API 28
 	smallestAPI        = 21
 )
 
@@ -46,4 +47,10 @@ func major(version string) int {
 func grants(release string) bool {
 	n := major(release)
 	return n == 0 || n >= firstGrantRelease
+}
+
+// generates tells whether a device makes keys for its key chain itself; an unknown version is taken for a recent one.
+func generates(release string) bool {
+	n := major(release)
+	return n == 0 || n >= firstOwnRelease
 }

@@ -100,7 +100,7 @@ func (w *work) scep() map[string]platforms.SCEPEnrolment {
 			continue
 		}
 		url, message := w.asksAt(p.CertificateAuthority)
-		e := platforms.SCEPEnrolment{Request: order.RequestID, URL: url, Name: message,
+		e := platforms.SCEPEnrolment{Request: order.RequestID, URL: url, Name: message, Partner: w.isPartner(p.CertificateAuthority),
 			Subject: order.Subject, SANs: order.SANs, KeySize: p.KeySize, KeyUsage: p.KeyUsage,
 			Intermediates: w.intermediates(p.CertificateAuthority)}
 		if current, ok := w.issued()[o.Name]; ok && current.RecordID == order.RequestID {
