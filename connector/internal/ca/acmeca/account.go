@@ -54,7 +54,7 @@ func (a *adapter) register(ctx context.Context, client *acme.Client) (*acme.Acco
 	if dir.Terms != "" && !a.options.AcceptTerms {
 		return nil, fmt.Errorf("the CA has terms of service: read %s, and if you agree, set acceptTerms: true", web.Words(dir.Terms))
 	}
-	if dir.ExternalAccountRequired && a.hmac == nil {
+	if dir.ExternalAccountRequired && a.options.EABKeyID == "" {
 		return nil, errors.New("the CA wants an External Account Binding: ask it for eabKeyID and eabHMAC")
 	}
 	wish := &acme.Account{Contact: a.options.Contact}
