@@ -12,6 +12,7 @@ import (
 	"github.com/waxseal/waxseal/connector/internal/ca"
 	"github.com/waxseal/waxseal/connector/internal/ca/adcs"
 	"github.com/waxseal/waxseal/connector/internal/ca/digicert"
+	"github.com/waxseal/waxseal/connector/internal/ca/estca"
 	"github.com/waxseal/waxseal/connector/internal/ca/ledger"
 	"github.com/waxseal/waxseal/connector/internal/ca/scepca"
 	"github.com/waxseal/waxseal/connector/internal/ca/stepca"
@@ -29,6 +30,7 @@ func makers() map[string]Maker {
 		"adcs":            adcs.New,
 		"digicert":        digicert.New,
 		"digicert-legacy": digicert.NewLegacy,
+		"est":             estca.New,
 		"scep":            scepca.New,
 		"stepca":          stepca.New,
 	}
