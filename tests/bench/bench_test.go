@@ -53,6 +53,8 @@ var (
 //	enrol     from the link to the enrolled device, whose certificate comes from the connector
 //	jobs      iPhone: a profile changes and every device notices it: plan, render job, the connector's answer
 //	held      Android: polls that wait for a change
+//
+// and last that of scep: certificates for keys that the devices made, beside raw signatures instead of the bare handler.
 func BenchmarkServer(b *testing.B) {
 	bin := build(b)
 	for _, engine := range engines() {
@@ -61,6 +63,7 @@ func BenchmarkServer(b *testing.B) {
 			for _, p := range platforms() {
 				b.Run(p.name, func(b *testing.B) { h.platform(b, p) })
 			}
+			b.Run("scep", h.scep)
 		})
 	}
 }

@@ -56,6 +56,11 @@ func rows() []row {
 		{"render jobs, CPU ms each of the server", "jobs", each},
 		{"ratio of CPU to bare", "jobs", cpuRatio},
 		{"render jobs, CPU ms each of the connector", "connector", each},
+		{"**SCEP issuances/s** (one connector)", "scep", rate},
+		{"SCEP issuances, CPU ms per 1000 of the server", "scep", per1000},
+		{"ratio of CPU to a raw RSA-2048 signature", "scep", cpuRatio},
+		{"SCEP issuances, CPU ms per 1000 of the connector", "scep-connector", per1000},
+		{"ratio of CPU to a raw RSA-2048 signature", "scep-connector", cpuRatio},
 		{"held polls, CPU ms per 1000 seconds of waiting", "held", per1000},
 	}
 }
