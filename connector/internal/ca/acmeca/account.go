@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/crypto/acme"
 
+	"github.com/waxseal/waxseal/connector/internal/ca"
 	"github.com/waxseal/waxseal/connector/internal/ca/web"
 )
 
@@ -25,7 +26,7 @@ func (a *adapter) account(ctx context.Context) (*acme.Client, error) {
 		known, err = a.register(ctx, client)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("looking for the account: %w", a.explainLocked(err))
+		return nil, fmt.Errorf("looking for the account: %w", accountError(err))
 	}
 	if known.Status != acme.StatusValid {
 		return nil, fmt.Errorf("%w: the account is %s: give another accountKey", web.ErrCredentials, web.Words(known.Status))
@@ -33,6 +34,15 @@ func (a *adapter) account(ctx context.Context) (*acme.Client, error) {
 	client.KID = acme.KeyID(known.URI)
 	a.client = client
 	return client, nil
+}
+
+// accountError is never final: that the CA wants another account is no certificate's fault.
+func accountError(err error) error {
+	var refused *ca.RefusedError
+	if err = explainProblems(err); errors.As(err, &refused) {
+		return fmt.Errorf("%w: %s", web.ErrCredentials, refused.Why)
+	}
+	return err
 }
 
 // newClient makes a client that gives up at once, but for a stale nonce: repeating is the ledger's, with its memory.

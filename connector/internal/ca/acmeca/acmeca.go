@@ -190,7 +190,7 @@ func (a *adapter) Enroll(ctx context.Context, q ledger.Question) ([][]byte, erro
 	}
 	chain, err := a.certificate(ctx, client, q, ids, csr)
 	if err != nil {
-		return nil, a.explain(ctx, err)
+		return nil, a.explain(err)
 	}
 	certs, err := parseChain(chain)
 	if err != nil {
@@ -239,7 +239,7 @@ func (a *adapter) Revoke(ctx context.Context, leaf *x509.Certificate, reason int
 	}
 	dir, err := client.Discover(ctx)
 	if err != nil {
-		return a.explain(ctx, err)
+		return a.explain(err)
 	}
 	if dir.RevokeURL == "" {
 		return ca.ErrCannotRevoke
@@ -249,7 +249,7 @@ func (a *adapter) Revoke(ctx context.Context, leaf *x509.Certificate, reason int
 		err = client.RevokeCert(ctx, nil, leaf.Raw, acme.CRLReasonUnspecified)
 	}
 	if err != nil {
-		return fmt.Errorf("revoking certificate %X: %w", leaf.SerialNumber, a.explain(ctx, err))
+		return fmt.Errorf("revoking certificate %X: %w", leaf.SerialNumber, a.explain(err))
 	}
 	return nil
 }

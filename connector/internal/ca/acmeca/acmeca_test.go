@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/crypto/acme"
+
 	"github.com/waxseal/waxseal/connector/internal/ca"
 	"github.com/waxseal/waxseal/connector/internal/ca/catest"
 	"github.com/waxseal/waxseal/connector/internal/ca/ledger"
@@ -183,6 +185,8 @@ func TestAnswers(t *testing.T) {
 		{"rate limit without a time", "new-order", problem(429, "rateLimited", "slowly"), false, nil, "for now: slowly"},
 		{"no account there", "new-order", problem(400, "accountDoesNotExist", "gone"), false, web.ErrCredentials, "gone"},
 		{"unauthorized", "finalize", problem(403, "unauthorized", "not yours"), false, web.ErrCredentials, "not yours"},
+		{"an account of another kind", "account", problem(400, "malformed", "no such binding"), false, web.ErrCredentials, "no such binding"},
+		{"not now", "finalize", problem(403, "caa", "CAA record forbids"), false, nil, "the CA answers caa: CAA"},
 		{"401", "account", body(401, ""), false, web.ErrCredentials, "401"},
 		{"down", "new-order", body(503, "down"), false, nil, "503"},
 		{"internal", "finalize", problem(500, "serverInternal", "oops"), false, nil, "oops"},
@@ -227,6 +231,12 @@ func TestOrderGivenUp(t *testing.T) {
 	var refused *ca.RefusedError
 	if !errors.As(err, &refused) || !strings.Contains(err.Error(), "weak key") {
 		t.Errorf("got %v", err)
+	}
+	for kind, want := range map[string]bool{"unauthorized": false, "rejectedIdentifier": true} {
+		err := explainProblems(&acme.OrderError{Problem: &acme.Error{ProblemType: problemSpace + kind, Detail: "weak key"}})
+		if errors.As(err, &refused) != want || errors.Is(err, web.ErrCredentials) || !strings.Contains(err.Error(), "weak key") {
+			t.Errorf("%s: %v", kind, err)
+		}
 	}
 }
 

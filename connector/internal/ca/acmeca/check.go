@@ -88,10 +88,10 @@ func (a *adapter) testIdentifier(ctx context.Context, client *acme.Client) link.
 		return web.OK("identifier", "the CA takes orders for names of type %s", kind)
 	case problemType(err) == "rejectedIdentifier":
 		return web.OK("identifier", "the CA knows names of type %s (it declines %s, which nobody has)", kind, value)
-	case errors.As(a.explain(ctx, err), &refused):
+	case errors.As(a.explain(err), &refused):
 		return web.Wrong("identifier", "the CA takes no orders for names of type %s, so it cannot make the certificates that profiles want: %s", kind, web.Words(refused.Why))
 	}
-	return web.Wrong("identifier", "an order could not be tried: %s", web.Words(a.explain(ctx, err).Error()))
+	return web.Wrong("identifier", "an order could not be tried: %s", web.Words(a.explain(err).Error()))
 }
 
 func (a *adapter) testProofs() link.CAFinding {

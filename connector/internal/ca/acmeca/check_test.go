@@ -83,7 +83,7 @@ func FuzzProblem(f *testing.F) {
 	f.Fuzz(func(t *testing.T, kind, detail string, status int, sub string) {
 		p := &acme.Error{StatusCode: status, ProblemType: kind, Detail: detail, Subproblems: []acme.Subproblem{{Detail: sub}}}
 		for _, err := range []error{p, &acme.OrderError{Problem: p}, &acme.AuthorizationError{Identifier: detail, Errors: []error{p}}} {
-			got := (&adapter{}).explainLocked(err).Error()
+			got := explainProblems(err).Error()
 			if len(got) > 1000 || strings.ContainsAny(got, "\n\r\x00") {
 				t.Errorf("%q", got)
 			}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 
 	"golang.org/x/crypto/acme"
 
@@ -59,22 +60,39 @@ func (a *adapter) certificate(ctx context.Context, client *acme.Client, q ledger
 		return nil, err
 	}
 	if order.Status == acme.StatusPending {
-		if err := a.prove(ctx, client, order); err != nil {
+		if err := a.prove(ctx, client, order, ids); err != nil {
 			return nil, err
 		}
 	}
-	waiting, cancel := context.WithTimeout(ctx, a.waiting)
-	defer cancel()
 	if order.Status == acme.StatusPending || order.Status == acme.StatusProcessing {
-		if order, err = client.WaitOrder(waiting, order.URI); err != nil {
+		err = a.patiently(ctx, func(ctx context.Context) error {
+			order, err = client.WaitOrder(ctx, order.URI)
+			return err
+		})
+		if err != nil {
 			return nil, err
 		}
 	}
 	if order.Status == acme.StatusValid {
 		return client.FetchCert(ctx, order.CertURL, true)
 	}
-	chain, _, err := client.CreateCertFromOrder(waiting, order, csr, true)
+	var chain [][]byte
+	err = a.patiently(ctx, func(ctx context.Context) error {
+		chain, _, err = client.CreateCertFromOrder(ctx, order, csr, true)
+		return err
+	})
 	return chain, err
+}
+
+// patiently runs what waits for the CA. What takes longer than one attempt waits is not decided yet.
+func (a *adapter) patiently(ctx context.Context, wait func(context.Context) error) error {
+	waiting, cancel := context.WithTimeout(ctx, a.waiting)
+	defer cancel()
+	err := wait(waiting)
+	if errors.Is(err, context.DeadlineExceeded) && waiting.Err() != nil && ctx.Err() == nil {
+		return ca.ErrPending
+	}
+	return err
 }
 
 // order is the one of an earlier attempt, if it is still of use, or a new one, noted before anything comes of it.
@@ -143,7 +161,7 @@ func (a *adapter) wishes(in ca.Intent) ([]acme.OrderOption, error) {
 const maxAuthorizations = 64
 
 // prove has each name confirmed that is not confirmed yet.
-func (a *adapter) prove(ctx context.Context, client *acme.Client, order *acme.Order) error {
+func (a *adapter) prove(ctx context.Context, client *acme.Client, order *acme.Order, ids []acme.AuthzID) error {
 	if len(order.AuthzURLs) > maxAuthorizations {
 		return fmt.Errorf("the CA wants %d authorisations: at most %d are possible", len(order.AuthzURLs), maxAuthorizations)
 	}
@@ -152,9 +170,11 @@ func (a *adapter) prove(ctx context.Context, client *acme.Client, order *acme.Or
 		if err != nil {
 			return err
 		}
-		switch z.Status {
-		case acme.StatusValid:
-		case acme.StatusPending:
+		switch {
+		case z.Status == acme.StatusValid:
+		case !ours(ids, z.Identifier):
+			return fmt.Errorf("the CA wants %q proven, which the order does not name", web.Words(z.Identifier.Value))
+		case z.Status == acme.StatusPending:
 			if err := a.answer(ctx, client, z); err != nil {
 				return err
 			}
@@ -163,4 +183,12 @@ func (a *adapter) prove(ctx context.Context, client *acme.Client, order *acme.Or
 		}
 	}
 	return nil
+}
+
+// ours: a name that was not asked for gets neither a record nor a reply. A wildcard's authorisation is for the name below
+// it (RFC 8555 section 7.1.4).
+func ours(ids []acme.AuthzID, id acme.AuthzID) bool {
+	return slices.ContainsFunc(ids, func(asked acme.AuthzID) bool {
+		return asked.Type == id.Type && strings.EqualFold(strings.TrimPrefix(asked.Value, "*."), strings.TrimPrefix(id.Value, "*."))
+	})
 }

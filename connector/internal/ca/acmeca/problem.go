@@ -1,7 +1,6 @@
 package acmeca
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -13,13 +12,16 @@ import (
 	"github.com/waxseal/waxseal/connector/internal/ca/web"
 )
 
+// problemSpace is before the types that RFC 8555 and its successors register.
+const problemSpace = "urn:ietf:params:acme:error:"
+
 // problemType is the last word of a problem's type (RFC 8555 section 6.7), empty if the error is none.
 func problemType(err error) string {
 	var p *acme.Error
 	if !errors.As(err, &p) {
 		return ""
 	}
-	return strings.TrimPrefix(p.ProblemType, "urn:ietf:params:acme:error:")
+	return strings.TrimPrefix(p.ProblemType, problemSpace)
 }
 
 // problemWords are a problem's words, with those of its parts.
@@ -34,19 +36,18 @@ func problemWords(p *acme.Error) string {
 	return web.Words(words)
 }
 
-// explain says what an error means: refused for good, not yet, or for now.
-func (a *adapter) explain(ctx context.Context, err error) error {
+// explain says what an error means: refused for good, or for now.
+func (a *adapter) explain(err error) error {
 	if problemType(err) == "accountDoesNotExist" {
 		a.forget()
 	}
-	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
-		return ca.ErrPending // the CA took longer than one attempt waits
-	}
-	return a.explainLocked(err)
+	return explainProblems(err)
 }
 
-// explainLocked is explain where the account is being looked for.
-func (a *adapter) explainLocked(err error) error {
+func explainProblems(err error) error {
+	if errors.Is(err, ca.ErrPending) {
+		return err
+	}
 	var order *acme.OrderError
 	var authorization *acme.AuthorizationError
 	var problem *acme.Error
@@ -54,7 +55,7 @@ func (a *adapter) explainLocked(err error) error {
 	case errors.As(err, &authorization):
 		return explainAuthorization(authorization)
 	case errors.As(err, &order) && order.Problem != nil:
-		return fmt.Errorf("the CA gave the order up: %w", explainProblem(order.Problem))
+		return explainOrder(order.Problem)
 	case errors.As(err, &problem):
 		return explainProblem(problem)
 	}
@@ -77,11 +78,29 @@ func explainAuthorization(failed *acme.AuthorizationError) error {
 	return fmt.Errorf("the CA could not confirm %q: %s", web.Words(failed.Identifier), web.Words(strings.Join(words, "; ")))
 }
 
-func explainProblem(p *acme.Error) error {
-	words := problemWords(p)
+// final tells whether asking for the same again cannot help.
+func final(p *acme.Error) bool {
 	switch problemType(p) {
 	case "badCSR", "badPublicKey", "badSignatureAlgorithm", "rejectedIdentifier", "unsupportedIdentifier", "malformed":
+		return true
+	}
+	return false
+}
+
+// explainOrder: an order that was given up is followed by another, which may fare better.
+func explainOrder(p *acme.Error) error {
+	if final(p) {
+		return ca.Refuse("%s", problemWords(p))
+	}
+	return fmt.Errorf("the CA gave the order up (%s): %s", web.Words(problemType(p)), problemWords(p))
+}
+
+func explainProblem(p *acme.Error) error {
+	words := problemWords(p)
+	if final(p) {
 		return ca.Refuse("%s", words)
+	}
+	switch problemType(p) {
 	case "rateLimited":
 		if after, _ := acme.RateLimit(p); after > 0 {
 			return fmt.Errorf("the CA takes no more requests for now, and says again after %s: %s", after.Round(time.Second), words)
@@ -89,6 +108,9 @@ func explainProblem(p *acme.Error) error {
 		return fmt.Errorf("the CA takes no more requests for now: %s", words)
 	case "accountDoesNotExist", "externalAccountRequired", "unauthorized", "userActionRequired", "invalidContact", "unsupportedContact":
 		return fmt.Errorf("%w: %s", web.ErrCredentials, words)
+	}
+	if kind := problemType(p); strings.HasPrefix(p.ProblemType, problemSpace) {
+		return fmt.Errorf("the CA answers %s: %s", web.Words(kind), words) // 403 stands with many types that are not about rights
 	}
 	return web.Failed(web.Answer{Status: p.StatusCode}, words)
 }

@@ -58,14 +58,22 @@ func (a *adapter) answer(ctx context.Context, client *acme.Client, z *acme.Autho
 		defer a.hide(ctx, hide)
 	}
 	if !begun {
-		if _, err := client.Accept(ctx, challenge); err != nil {
+		if challenge, err = client.Accept(ctx, challenge); err != nil {
 			return err
 		}
+		if challenge.Status == acme.StatusPending && challenge.Error != nil { // step-ca looks at once, and lets one try again
+			return unconfirmed(z, challenge.Error)
+		}
 	}
-	waiting, cancel := context.WithTimeout(ctx, a.waiting)
-	defer cancel()
-	_, err = client.WaitAuthorization(waiting, z.URI)
-	return err
+	return a.patiently(ctx, func(ctx context.Context) error {
+		_, err := client.WaitAuthorization(ctx, z.URI)
+		return err
+	})
+}
+
+// unconfirmed is what an authorisation that came to nothing is.
+func unconfirmed(z *acme.Authorization, why error) error {
+	return &acme.AuthorizationError{URI: z.URI, Identifier: z.Identifier.Value, Errors: []error{why}}
 }
 
 // hide takes an answer away, also when the caller's time is up. What stays is of no use to anybody.
@@ -118,7 +126,16 @@ func (a *adapter) showFile(_ context.Context, client *acme.Client, _, token stri
 	if err := root.WriteFile(name, []byte(content), 0o644); err != nil { // the web server reads it
 		return nil, fmt.Errorf("writing into webroot: %w", err)
 	}
-	return func(context.Context) error { return os.Remove(filepath.Join(a.options.Webroot, name)) }, nil
+	return func(context.Context) error { return a.removeFile(name) }, nil
+}
+
+func (a *adapter) removeFile(name string) error {
+	root, err := os.OpenRoot(a.options.Webroot)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	return root.Remove(name)
 }
 
 // showRecord has the TXT record of dns-01 made (RFC 8555 section 8.4).

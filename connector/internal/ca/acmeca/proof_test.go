@@ -142,8 +142,12 @@ func TestNoProof(t *testing.T) {
 			o.Webroot, f.token = t.TempDir(), "../../etc/cron.d/x"
 		}, "not base64url"},
 		"deactivated": {func(f *fake, _ *Options) {
-			f.fail["authz"] = body(200, `{"status":"deactivated","identifier":{"type":"email","value":"a@corp.test"}}`)
+			f.fail["authz"] = body(200, `{"status":"deactivated","identifier":{"type":"email","value":"alice.example@corp.test"}}`)
 		}, "is deactivated"},
+		"another name": {func(f *fake, o *Options) {
+			o.Webroot = t.TempDir()
+			f.fail["authz"] = body(200, `{"status":"pending","identifier":{"type":"email","value":"ceo@corp.test"},"challenges":[{"type":"http-01","token":"abc"}]}`)
+		}, `"ceo@corp.test" proven`},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -160,6 +164,25 @@ func TestNoProof(t *testing.T) {
 				t.Errorf("accepted %v", f.accepted)
 			}
 		})
+	}
+}
+
+// TestUnconfirmedAndOpen: a CA that looks at once and lets one try again says what is missing in its answer.
+func TestUnconfirmedAndOpen(t *testing.T) {
+	f := newFake(t)
+	f.valid = false
+	o := usual(t)
+	o.Webroot = t.TempDir()
+	f.fail["challenge"] = body(200, `{"type":"http-01","status":"pending","token":"tok-en_1","error":{"type":"urn:ietf:params:acme:error:connection","detail":"nobody answers at port 80"}}`)
+	a, n := f.adapter(o), &note{}
+	if _, err := a.Enroll(t.Context(), n.question(intent(t))); err == nil || errors.Is(err, ca.ErrPending) || !strings.Contains(err.Error(), "nobody answers at port 80") {
+		t.Fatalf("got %v", err)
+	}
+	delete(f.fail, "challenge")
+	f.look = func(o *order) { o.authz, o.Status = "valid", "ready" }
+	mustEnroll(t, a, n, intent(t))
+	if len(f.orders) != 1 {
+		t.Errorf("%d orders", len(f.orders))
 	}
 }
 
