@@ -227,6 +227,9 @@ func (db *DB) ClaimRevocations(ctx context.Context, partner, issuer string, limi
 				claimed = append(claimed, r)
 			}
 		}
+		if len(claimed) == 0 {
+			return nil // partners poll, and an audit log is kept for ever
+		}
 		audit.Detail["requests"] = fmt.Sprint(len(claimed))
 		return t.audit(audit)
 	})
