@@ -39,7 +39,7 @@ func asking(t testing.TB, change func(*platforms.Input, *profiles.SCEPCertificat
 // theRequest is the UniqueID of asking's node.
 var theRequest = strings.Repeat("0A", 16)
 
-// SC-01: the PC makes the key; a node for each request, roots and intermediates first, Outlook's policies after it.
+// The PC makes the key; a node for each request, roots and intermediates first, Outlook's policies after it.
 func TestSCEPPlan(t *testing.T) {
 	ca := testpki.NewCA(t, "Corp root")
 	sub := ca.Intermediate(t, "Corp issuing")
@@ -214,7 +214,8 @@ func TestSCEPNodes(t *testing.T) {
 	golden(t, "scep.xml", message(t, []syncml.Command{{Verb: syncml.Atomic, Commands: inner}}))
 }
 
-func TestSCEPKeyProtection(t *testing.T) {
+// PK-04: a TPM makes no keys of 4096 bits.
+func TestPK04SCEPKeyProtection(t *testing.T) {
 	for bits, want := range map[int]string{0: "2", 1024: "2", 2048: "2", 4096: "3"} {
 		spec := scepSpec()
 		spec.KeySize = bits
@@ -231,7 +232,7 @@ func TestSCEPKeyProtection(t *testing.T) {
 }
 
 // Trap 13, PK-07.
-func TestSCEPSubject(t *testing.T) {
+func TestPK07SCEPSubject(t *testing.T) {
 	for _, c := range []struct{ template, name, want string }{
 		{"CN={{UserName}},O=Corp,C=DE", "Alice Example", "CN=Alice Example,O=Corp,C=DE"},
 		{"CN={{UserName}}", "Example, Alice", `CN="Example, Alice"`},

@@ -128,7 +128,8 @@ func TestIdentityRefusals(t *testing.T) {
 	}
 }
 
-func TestRenderReachesOnlyTheDevice(t *testing.T) {
+// CN-04: what comes in sealed to the connector goes out encrypted to the device.
+func TestCN04RenderReachesOnlyTheDevice(t *testing.T) {
 	h := newHouse(t)
 	device := h.device(t, "e1", "u1")
 	record, cert := h.imported(t, "u1")
@@ -343,8 +344,8 @@ func TestIssueRefusals(t *testing.T) {
 	}
 }
 
-// TestKilledMidJob kills the connector after the CA issued and before the journal or the server know of it.
-func TestKilledMidJob(t *testing.T) {
+// TestCN05KilledMidJob (CN-05) kills the connector after the CA issued and before the journal or the server know of it.
+func TestCN05KilledMidJob(t *testing.T) {
 	h := newHouse(t)
 	p := issueJob(t, "intent-0000000000000001", "e1")
 	w, kill := h.worker(t, h.dir)
@@ -388,7 +389,8 @@ func (h *house) open(t *testing.T, r escrow.Record) (escrow.Secret, error) {
 	return k.OpenRecord(r)
 }
 
-func TestRevoke(t *testing.T) {
+// CN-07: told to revoke, the connector answers with the time; told again, with the same.
+func TestCN07Revoke(t *testing.T) {
 	h := newHouse(t)
 	issued, jobErr := do[link.IssueAnswer](t, h, "i", link.JobIssue, issueJob(t, "intent-0000000000000001", "e1"))
 	if jobErr != nil {
@@ -409,8 +411,8 @@ func TestRevoke(t *testing.T) {
 	}
 }
 
-// TestTwoConnectors: the second is approved, gets re-wrapped records, and does the first one's work.
-func TestTwoConnectors(t *testing.T) {
+// TestCN02TwoConnectors (CN-02, and CN-13 for the key that goes from one to the other): the second is approved, gets re-wrapped records, and does the first one's work.
+func TestCN02TwoConnectors(t *testing.T) {
 	h := newHouse(t)
 	device := h.device(t, "e1", "u1")
 	record, cert := h.imported(t, "u1")

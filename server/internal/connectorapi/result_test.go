@@ -298,7 +298,7 @@ func TestRenderAnswer(t *testing.T) {
 	status(t, err, 422, "0 bytes")
 }
 
-func TestRevokeAnswer(t *testing.T) {
+func TestCN07RevokeAnswer(t *testing.T) {
 	b := newBench(t)
 	b.ready(t)
 	done, err := b.answer(t, b.lease(t, link.JobRevoke, link.RevokeJob{Certificate: []byte("c")}), link.RevokeAnswer{RevokedAt: testpki.Now().Add(time.Hour)})
@@ -333,6 +333,7 @@ func TestRewrapAnswer(t *testing.T) {
 	}
 }
 
+// CN-09: a refusal for good is told with its reason, and is not tried again at once.
 func TestFailureAnswer(t *testing.T) {
 	b := newBench(t)
 	b.ready(t)
@@ -347,7 +348,8 @@ func TestFailureAnswer(t *testing.T) {
 	}
 }
 
-func TestBackOff(t *testing.T) {
+// CN-09: what may pass is tried again, at growing distances up to five minutes; what may not ends at once (TestFailureAnswer).
+func TestCN09BackOff(t *testing.T) {
 	for attempt, want := range map[int]time.Duration{1: time.Second, 2: 2 * time.Second, 5: 16 * time.Second, 9: 256 * time.Second, 10: 5 * time.Minute, 1000: 5 * time.Minute} {
 		b := newBench(t)
 		b.ready(t)

@@ -231,7 +231,8 @@ func TestPublishRefuses(t *testing.T) {
 	}
 }
 
-func TestClaimWaitsForANotice(t *testing.T) {
+// CN-01: the connector asks; what comes meanwhile is handed out at once.
+func TestCN01ClaimWaitsForANotice(t *testing.T) {
 	b := newBench(t)
 	b.ready(t)
 	type result struct {

@@ -186,7 +186,8 @@ func TestAndroidAnUnchangedStateCostsNothing(t *testing.T) {
 	}
 }
 
-func TestAndroidIsVerifiedByItsInventory(t *testing.T) {
+// PK-06: an Android device shows its user nothing; what proves a key is its inventory.
+func TestPK06AndroidIsVerifiedByItsInventory(t *testing.T) {
 	p := newPhone(t)
 	p.installed()
 	for _, id := range []string{"trust", "history"} {
@@ -303,7 +304,8 @@ func TestAndroidSaysWhatItWaitsFor(t *testing.T) {
 	}
 }
 
-func TestAndroidRetire(t *testing.T) {
+// SC-06: an Android device proves, certificate by certificate, that it has given everything up.
+func TestSC06AndroidRetire(t *testing.T) {
 	p := newPhone(t)
 	p.installed()
 	p.store.snapshot.Device.State = model.DeviceRetiring

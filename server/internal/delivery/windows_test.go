@@ -243,7 +243,8 @@ func TestADocumentWithoutANodeIsRemovedWithoutACommand(t *testing.T) {
 	}
 }
 
-func TestWipe(t *testing.T) {
+// LC-06: the PC is told to forget everything; no wipe is sent that would keep the enrolment.
+func TestLC06Wipe(t *testing.T) {
 	for code, left := range map[int]bool{200: true, 202: true, 404: false, 405: false, 500: false, 214: false, 215: false} {
 		k := newTalk(t)
 		k.store.snapshot.Device.State = model.DeviceWiping

@@ -126,7 +126,7 @@ func (a *asker) wantSent(n int) {
 
 func (a *asker) status(n int) model.CertificateStatus { return a.store.snapshot.Issued[n].Status }
 
-// SC-02: the PC takes the nodes, asks in its own time, and counts once it shows the certificate that was issued.
+// The PC takes the nodes, asks in its own time, and counts once it shows the certificate that was issued.
 func TestAPCMakesItsOwnKey(t *testing.T) {
 	a := newAsker(t)
 	if got := short(a.hear()); got != "Get Status,Get CertThumbprint,Get ErrorCode" {
@@ -261,7 +261,7 @@ func TestAnAskingPCWithoutItsUser(t *testing.T) {
 	a.wantSent(1)
 }
 
-// LC-03: the next certificate has a node of its own; the former goes once the new one is verified, and not before.
+// The next certificate has a node of its own; the former goes once the new one is verified, and not before.
 func TestAPCsNextCertificate(t *testing.T) {
 	a := newAsker(t)
 	a.meet()

@@ -56,8 +56,8 @@ func TestChallenge(t *testing.T) {
 	}
 }
 
-// TestChallengeFaults: SC-03; the codes are those of the partner API.
-func TestChallengeFaults(t *testing.T) {
+// TestSC03ChallengeFaults: SC-03; the codes are those of the partner API.
+func TestSC03ChallengeFaults(t *testing.T) {
 	now := testpki.Now()
 	c := challenger(t, 1, &now)
 	good, err := c.Make("e-1", request)

@@ -71,8 +71,8 @@ func requestOf(t testing.TB, key *rsa.PrivateKey, subject []byte, extensions ...
 	return csr
 }
 
-// TestCheck: what a request asks for and the profile does not give is refused, whatever a CA would make of it.
-func TestCheck(t *testing.T) {
+// TestSC03Check: what a request asks for and the profile does not give is refused, whatever a CA would make of it.
+func TestSC03Check(t *testing.T) {
 	order := theOrder(t)
 	key := testpki.PoolKey(t, 3)
 	other, err := asn1.Marshal(pkix.Name{CommonName: "Boss Example"}.ToRDNSequence())

@@ -126,9 +126,9 @@ func TestCertificateForADevicesKey(t *testing.T) {
 	}
 }
 
-// TestChallengeMisused: used twice, for another device or name or key, after expiry, after the profile was taken away; each
+// TestSC03ChallengeMisused: used twice, for another device or name or key, after expiry, after the profile was taken away; each
 // gets its code, and nothing is issued (PA-07, SC-03).
-func TestChallengeMisused(t *testing.T) {
+func TestSC03ChallengeMisused(t *testing.T) {
 	cases := []struct {
 		name string
 		act  func(w *world, challenge string) error

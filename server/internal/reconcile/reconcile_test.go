@@ -138,7 +138,8 @@ func TestRolloverPutsTheOldKeyIntoTheHistoryFirst(t *testing.T) {
 	}
 }
 
-func TestWhatTheUserDeletesComesBack(t *testing.T) {
+// PK-11: another key history is not made for it; the same keys are sent again.
+func TestPK11WhatTheUserDeletesComesBack(t *testing.T) {
 	w := newWorld(t)
 	w.settle()
 	delete(w.docs, "io.waxseal.history")
@@ -194,7 +195,8 @@ func (w *world) audited(action string) bool {
 	return slices.ContainsFunc(w.audits, func(a model.AuditEntry) bool { return a.Action == action })
 }
 
-func TestRetireRemovesTheEnrolmentLastAndProvesIt(t *testing.T) {
+// LC-02: at the next check-in; and what was imported is not revoked (LC-05).
+func TestLC02RetireRemovesTheEnrolmentLastAndProvesIt(t *testing.T) {
 	w := newWorld(t)
 	w.settle()
 	w.sent = nil
@@ -227,7 +229,8 @@ func TestWipeIsReportedNotVerified(t *testing.T) {
 	}
 }
 
-func TestRenewalKeepsTheOldCertificateUntilTheNewOneIsThere(t *testing.T) {
+// PK-10: the former certificate stays until its successor is on the device.
+func TestPK10RenewalKeepsTheOldCertificateUntilTheNewOneIsThere(t *testing.T) {
 	w := newWorld(t)
 	w.settle()
 	w.now = w.now.Add(45 * week)
@@ -248,7 +251,8 @@ func TestRenewalKeepsTheOldCertificateUntilTheNewOneIsThere(t *testing.T) {
 	}
 }
 
-func TestReasonsOfAConnectorThatIsDownOrRefuses(t *testing.T) {
+// CN-06: what counts of a connector is whether it asks for work, and no date of a version.
+func TestCN06ReasonsOfAConnectorThatIsDownOrRefuses(t *testing.T) {
 	w := newWorld(t)
 	w.s.ConnectorSeen = time.Time{}
 	w.session()
@@ -311,7 +315,8 @@ func TestASecretNeverGoesToACertificateThatCannotDecrypt(t *testing.T) {
 	}
 }
 
-func TestAProfileEditThatChangesNothingInTheCertificateIssuesNothing(t *testing.T) {
+// SC-11, for a key that the connector makes.
+func TestSC11AProfileEditThatChangesNothingInTheCertificateIssuesNothing(t *testing.T) {
 	w := newWorld(t)
 	w.settle()
 	spec := *w.s.Objects[0].Spec.(*profiles.PKCSCertificate)

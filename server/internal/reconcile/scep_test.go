@@ -61,9 +61,9 @@ func TestOwnKey(t *testing.T) {
 	}
 }
 
-// TestOwnKeyIsRenewed: when it is due, and also when it is over (SC-05); the former one stays current until the inventory has
+// TestSC05OwnKeyIsRenewed: when it is due, and also when it is over (SC-05); the former one stays current until the inventory has
 // shown the new one, and is superseded then. There is no moment without.
-func TestOwnKeyIsRenewed(t *testing.T) {
+func TestSC05OwnKeyIsRenewed(t *testing.T) {
 	for name, after := range map[string]time.Duration{"due": 43 * week, "expired": 60 * week} {
 		t.Run(name, func(t *testing.T) {
 			w := newOwn(t)
@@ -89,8 +89,8 @@ func TestOwnKeyIsRenewed(t *testing.T) {
 	}
 }
 
-// TestOwnKeyOfAnEditedProfile: another certificate only if it would differ.
-func TestOwnKeyOfAnEditedProfile(t *testing.T) {
+// TestSC11OwnKeyOfAnEditedProfile: another certificate only if it would differ, and then the former is superseded.
+func TestSC11OwnKeyOfAnEditedProfile(t *testing.T) {
 	w := newOwn(t)
 	w.settle()
 	edit := func(change func(*profiles.CertificateRequest)) {
@@ -108,8 +108,8 @@ func TestOwnKeyOfAnEditedProfile(t *testing.T) {
 	w.owns("own0 superseded", "own2 current")
 }
 
-// TestOwnKeyDeletedByHand: a few times another is ordered; then somebody has to look (PK-11).
-func TestOwnKeyDeletedByHand(t *testing.T) {
+// TestPK11OwnKeyDeletedByHand: a few times another is ordered; then somebody has to look (PK-11).
+func TestPK11OwnKeyDeletedByHand(t *testing.T) {
 	w := newOwn(t)
 	w.settle()
 	for range 6 {

@@ -57,8 +57,8 @@ func TestReach(t *testing.T) {
 	}
 }
 
-// TestUnreached: the finding names what is in the way and says what would be right.
-func TestUnreached(t *testing.T) {
+// TestCN10Unreached (CN-10): the finding names what is in the way and says what would be right.
+func TestCN10Unreached(t *testing.T) {
 	untrusted := httptest.NewTLSServer(http.NotFoundHandler())
 	defer untrusted.Close()
 	untrusted.Config.ErrorLog = nil
@@ -90,7 +90,7 @@ type failing struct{ err error }
 
 func (f failing) RoundTrip(*http.Request) (*http.Response, error) { return nil, f.err }
 
-func TestOwnCertificate(t *testing.T) {
+func TestCN10OwnCertificate(t *testing.T) {
 	id := testpki.NewCA(t, "Corp CA").Issue(t, testpki.Options{CN: "ra"})
 	pair, err := KeyPair("raCertificate", string(id.CertPEM()), "raKey", string(id.KeyPEM()))
 	if err != nil {

@@ -14,8 +14,8 @@ import (
 
 func jobClasses() []class {
 	return []class{
-		{"jobs/keys", jobKeys}, {"jobs/lease", leases}, {"jobs/late-answer", lateAnswer}, {"jobs/failure", failures},
-		{"jobs/fair", fair}, {"jobs/needs", needs}, {"jobs/render", renders}, {"jobs/render-again", renderedAgain}, {"jobs/two-certificates", twoCertificates},
+		{"jobs/keys", jobKeys}, {"jobs/lease (CN-05)", leases}, {"jobs/late-answer", lateAnswer}, {"jobs/failure (CN-09)", failures},
+		{"jobs/fair (CN-11)", fair}, {"jobs/needs (CN-03)", needs}, {"jobs/render", renders}, {"jobs/render-again", renderedAgain}, {"jobs/two-certificates", twoCertificates},
 		{"jobs/certificate-after-the-end", certificateAfterEnd},
 	}
 }
