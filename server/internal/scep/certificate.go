@@ -38,7 +38,7 @@ func (e *Endpoint) ofProfile(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return e.answer(w, r, chain, e.certify)
+	return e.answer(w, r, canRenew, chain, e.certify)
 }
 
 // certify brings a request for a mail certificate to its answer.

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"net/http"
+	"strings"
 	"net/url"
 	"testing"
 	"time"
@@ -97,8 +98,8 @@ func TestCertificatesOfAProfilesCA(t *testing.T) {
 		if err != nil || len(certs) != 3 || !certs[0].Equal(r.ra.Cert) || !certs[1].Equal(mail.Cert) || !certs[2].Equal(r.ca.Cert) {
 			t.Errorf("%s: %d, %d certificates, %v", path, w.Code, len(certs), err)
 		}
-		if w := r.do(http.MethodGet, path+"?operation=GetCACaps", nil); w.Code != http.StatusOK {
-			t.Errorf("%s: %d", path, w.Code)
+		if w := r.do(http.MethodGet, path+"?operation=GetCACaps", nil); w.Code != http.StatusOK || !strings.Contains(w.Body.String(), "\nRenewal\n") {
+			t.Errorf("%s: %d %s", path, w.Code, w.Body)
 		}
 	}
 	if w := r.do(http.MethodGet, "/scep/none?operation=GetCACert", nil); w.Code != http.StatusNotFound {

@@ -29,7 +29,11 @@ import (
 )
 
 // capabilities of GetCACaps (RFC 8894 section 3.5.2). iOS gives up unless SHA-1 or better is named.
-const capabilities = "POSTPKIOperation\nSHA-256\nSHA-512\nSHA-1\nAES\nDES3\nSCEPStandard\n"
+// Certificates of profiles are renewed by RenewalReq, devices' identities by a profile with a new challenge.
+const (
+	capabilities = "POSTPKIOperation\nSHA-256\nSHA-512\nSHA-1\nAES\nDES3\nSCEPStandard\n"
+	canRenew     = capabilities + "Renewal\n"
+)
 
 // Key is the RA key: it signs answers and opens requests.
 type Key interface {
@@ -93,18 +97,18 @@ func (e *Endpoint) ofDevices(w http.ResponseWriter, r *http.Request) error {
 	if err != nil && r.URL.Query().Get("operation") != "GetCACaps" {
 		return err
 	}
-	return e.answer(w, r, []*x509.Certificate{ca}, e.identify)
+	return e.answer(w, r, capabilities, []*x509.Certificate{ca}, e.identify)
 }
 
 // enrolment brings an opened request to its certificate. A *refused goes back to the client, and errPending tells it to
 // poll.
 type enrolment func(ctx context.Context, req *scepmsg.Request) (*x509.Certificate, []*x509.Certificate, error)
 
-func (e *Endpoint) answer(w http.ResponseWriter, r *http.Request, chain []*x509.Certificate, enrol enrolment) error {
+func (e *Endpoint) answer(w http.ResponseWriter, r *http.Request, caps string, chain []*x509.Certificate, enrol enrolment) error {
 	query := r.URL.Query()
 	switch operation := query.Get("operation"); {
 	case operation == "GetCACaps" && r.Method == http.MethodGet:
-		send(w, "text/plain", []byte(capabilities))
+		send(w, "text/plain", []byte(caps))
 		return nil
 	case operation == "GetCACert" && r.Method == http.MethodGet:
 		return e.certificates(w, r, chain)
