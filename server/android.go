@@ -19,7 +19,7 @@ import (
 )
 
 func (s *server) android(core *delivery.Service, authority *identity.Authority, refusals *web.Refusals) *androidmdm.Endpoint {
-	return androidmdm.New(androidmdm.Config{Identity: s.identity, Authority: authority, Delivery: &delivery.Android{Service: core}, Users: s.db,
+	return androidmdm.New(androidmdm.Config{Identity: s.identity, Authority: authority, Delivery: &delivery.Android{Service: core}, Issuance: s.issuance, Users: s.db,
 		Refusals: refusals, Auditor: s.db, Kick: s.connectors.Notify, Clock: s.Clock, Logger: s.Logger})
 }
 

@@ -4,6 +4,7 @@
 //	POST /agent/v1/renew                   a further wrap key in, its certificate out
 //	GET  /agent/v1/state                   what should be on the device; waits for a change
 //	POST /agent/v1/items/{item}/payload    an identity's key, in an envelope to the wrap key
+//	POST /agent/v1/items/{item}/csr        a request for the key that the device made, its certificate out
 //	PUT  /agent/v1/items/{item}/status     what became of an item
 //	POST /agent/v1/inventory               what is on the device
 //	POST /agent/v1/events                  what happened on the device
@@ -14,6 +15,7 @@ package androidmdm
 
 import (
 	"context"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"log/slog"
@@ -35,8 +37,18 @@ import (
 type Delivery interface {
 	State(ctx context.Context, enr model.Enrolment, known string) (state companion.State, changed bool, err error)
 	Envelope(ctx context.Context, enr model.Enrolment, item string, r companion.PayloadRequest) (companion.PayloadResponse, error)
+	// Request is the id of the request that the certificate of an item's key is for; Asking notes that it takes its time.
+	Request(ctx context.Context, enr model.Enrolment, item, revision string) (string, error)
+	Asking(ctx context.Context, enr model.Enrolment, item, revision string) error
 	Report(ctx context.Context, enr model.Enrolment, item string, r companion.StatusReport) error
 	Inventory(ctx context.Context, enr model.Enrolment, inv companion.Inventory) error
+}
+
+// Issuance certifies devices' own keys. Errors are *issuance.Fault for what gets no certificate, issuance.ErrPending when no
+// connector has answered in time, and faults of the machine.
+type Issuance interface {
+	BeginFor(ctx context.Context, enrolmentID, requestID string, csr *x509.CertificateRequest) (model.SCEPRequest, error)
+	Answer(ctx context.Context, r model.SCEPRequest) (model.SCEPRequest, error)
 }
 
 // Users reads one user; model.ErrNotFound.
@@ -50,6 +62,7 @@ type Config struct {
 	// Authority tells whether anybody can certify wrap keys yet.
 	Authority *identity.Authority
 	Delivery  Delivery
+	Issuance  Issuance
 	Users     Users
 	Refusals  *web.Refusals
 	Auditor   web.Auditor
@@ -57,7 +70,7 @@ type Config struct {
 	Kick func()
 	// Ticks makes the ticker by which a long poll looks again; one of a second by default.
 	Ticks func() (ticks <-chan time.Time, stop func())
-	// Wait is how long an enrolment is held for the connector; 25 s by default.
+	// Wait is how long an enrolment, or a request for a certificate, is held for the connector; 25 s by default.
 	Wait   time.Duration
 	Clock  func() time.Time
 	Logger *slog.Logger
@@ -117,6 +130,7 @@ func (e *Endpoint) Routes(r *web.Router) {
 		{companion.PathRenew, http.MethodPost, e.renew},
 		{companion.PathState, http.MethodGet, e.state},
 		{companion.PathPayload, http.MethodPost, e.payload},
+		{companion.PathCSR, http.MethodPost, e.csr},
 		{companion.PathStatus, http.MethodPut, e.status},
 		{companion.PathInventory, http.MethodPost, e.inventory},
 		{companion.PathEvents, http.MethodPost, e.events},

@@ -51,6 +51,16 @@ func (s *scripted) Envelope(_ context.Context, _ model.Enrolment, item string, r
 	return companion.PayloadResponse{Envelope: []byte("sealed"), Alg: companion.EnvelopeCMS}, s.err
 }
 
+func (s *scripted) Request(_ context.Context, _ model.Enrolment, item, revision string) (string, error) {
+	s.calls = append(s.calls, "request "+item+" "+revision)
+	return "request-1", s.err
+}
+
+func (s *scripted) Asking(_ context.Context, _ model.Enrolment, item, _ string) error {
+	s.calls = append(s.calls, "asking "+item)
+	return s.err
+}
+
 func (s *scripted) Report(_ context.Context, _ model.Enrolment, item string, r companion.StatusReport) error {
 	s.calls = append(s.calls, "report "+item+" "+string(r.State))
 	return s.err
@@ -67,6 +77,7 @@ type rig struct {
 	svc      *identity.Service
 	ca       *testpki.CA
 	delivery *scripted
+	issuance *certifier
 	router   *web.Router
 	endpoint *androidmdm.Endpoint
 	ticks    chan time.Time
@@ -76,7 +87,7 @@ type rig struct {
 
 func newRig(t *testing.T) *rig {
 	t.Helper()
-	r := &rig{t: t, store: identitytest.New(), ca: testpki.NewCA(t, "device CA"), delivery: &scripted{generation: "1"}, ticks: make(chan time.Time), now: testpki.Now()}
+	r := &rig{t: t, store: identitytest.New(), ca: testpki.NewCA(t, "device CA"), delivery: &scripted{generation: "1"}, issuance: &certifier{}, ticks: make(chan time.Time), now: testpki.Now()}
 	clock := func() time.Time { return r.now }
 	logger := slog.New(slog.DiscardHandler)
 	users := identitytest.Users{"u1": {ID: "u1", UPN: "dave@corp.test"}, "u2": {ID: "u2", UPN: "eve@corp.test"}}
@@ -89,7 +100,7 @@ func newRig(t *testing.T) *rig {
 		return r.ca.Cert.Raw, r.ca.Cert.Raw, nil
 	})
 	r.router = web.New(web.Config{Logger: logger, Clock: clock, Burst: 100_000})
-	r.endpoint = androidmdm.New(androidmdm.Config{Identity: r.svc, Authority: authority, Delivery: r.delivery, Users: users, Auditor: r.store,
+	r.endpoint = androidmdm.New(androidmdm.Config{Identity: r.svc, Authority: authority, Delivery: r.delivery, Issuance: r.issuance, Users: users, Auditor: r.store,
 		Refusals: web.NewRefusals(r.store, logger, clock), Clock: clock, Logger: logger, Wait: time.Nanosecond,
 		Ticks: func() (<-chan time.Time, func()) { return r.ticks, func() {} }})
 	r.endpoint.Routes(r.router)

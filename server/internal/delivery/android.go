@@ -132,6 +132,9 @@ func identifiers(snap Snapshot, ids []string) []string {
 
 // isCurrent: the certificate that mail is written to now, or signed with.
 func isCurrent(snap Snapshot, d model.DocumentState, now time.Time) bool {
+	if android.IsGenerated(d.Document) {
+		return true
+	}
 	if len(d.Document.Credentials) != 1 {
 		return false
 	}
@@ -214,7 +217,7 @@ func (a *Android) Report(ctx context.Context, enr model.Enrolment, item string, 
 	if r.Seq <= d.ReportedSeq {
 		return nil
 	}
-	report, concluded, err := companionReport(d, c, r)
+	report, concluded, err := companionReport(snap, d, c, r)
 	if err != nil || !concluded || isNoNews(d, report) {
 		return err
 	}
@@ -268,14 +271,14 @@ func unasked(snap Snapshot, item string, r companion.StatusReport) error {
 }
 
 // companionReport says what a state means for a command; the states on the way conclude nothing.
-func companionReport(d model.DocumentState, c *model.Command, r companion.StatusReport) (report reconcile.Report, concluded bool, err error) {
+func companionReport(snap Snapshot, d model.DocumentState, c *model.Command, r companion.StatusReport) (report reconcile.Report, concluded bool, err error) {
 	removal := c.RequestType == string(reconcile.ActionRemove)
 	switch r.State {
 	case companion.StateInstalled, companion.StateGranted, companion.StateVerified:
 		if removal {
 			return report, false, problem(companion.CodeMalformed, "state: an item with op remove ends in removed")
 		}
-		if o := r.Observed; o != nil && o.CertSHA256 != "" && len(d.SentCredentials) == 1 && o.CertSHA256 != d.SentCredentials[0] {
+		if o := r.Observed; holdsWrong(snap, d, o) {
 			return reconcile.Report{Outcome: reconcile.OutcomeFailed,
 				Error: fmt.Sprintf("the device holds certificate %s under the alias %s", o.CertSHA256, o.Alias)}, true, nil
 		}
