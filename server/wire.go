@@ -63,6 +63,9 @@ func (s *server) wire(token string) error {
 	s.companions.Routes(s.router)
 	scep.New(scep.Config{Identity: s.identity, Authority: authority, RAKey: s.raKey, Refusals: refusals,
 		Renew: s.renewIdentity(challenger), Issuance: s.issuance, Authorities: s.authorities, Kick: s.connectors.Notify, Logger: s.Logger}).Routes(s.router)
+	if err := s.partners(refusals); err != nil {
+		return err
+	}
 	s.router.MountRaw(status.Prefix, status.MaxBody, s.status())
 	s.health()
 	return s.admin(token, refusals).Register(s.router)
