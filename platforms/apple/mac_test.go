@@ -129,7 +129,7 @@ func macInputs(t *testing.T) map[string]platforms.Input {
 	}
 }
 
-// What Apple's schemas say that a Mac does not take (apple.md sections 5.1 and 5.6 to 5.8), whatever the assignment.
+// PK-03: an identity on a Mac cannot be taken out. What Apple's schemas say that a Mac does not take (apple.md sections 5.1 and 5.6 to 5.8), whatever the assignment.
 func TestMacDocumentsHoldWhatMacsKnow(t *testing.T) {
 	onlyIOS := []string{"PreventMove", "PreventAppSheet", "VPNUUID", "MailNumberOfPastDaysToSync", "OAuthTokenRequestURL"}
 	userOnly := []string{typeMail, typeEWS, typeIdentityPref, typeCertPref, typePKCS12}

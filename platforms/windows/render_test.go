@@ -28,6 +28,30 @@ func TestRenderedDocumentsAreWhatWasAskedFor(t *testing.T) {
 	}
 }
 
+// TestPK03KeysStayOnThePC: no key that is delivered can be taken out, whatever the profile that brings it.
+func TestPK03KeysStayOnThePC(t *testing.T) {
+	keys := 0
+	for _, d := range Plan(sales(t)) {
+		var r rendered
+		if err := json.Unmarshal(rendering(t, d), &r); err != nil {
+			t.Fatal(err)
+		}
+		said := map[string]string{}
+		for _, n := range r.Nodes {
+			said[n.LocURI[strings.LastIndex(n.LocURI, "/")+1:]] = n.Data
+		}
+		if _, has := said["PFXCertBlob"]; !has {
+			continue
+		}
+		if keys++; said["PFXKeyExportable"] != "false" {
+			t.Errorf("%s: %v", d.ID, said["PFXKeyExportable"])
+		}
+	}
+	if keys < 2 {
+		t.Errorf("only %d documents with keys", keys)
+	}
+}
+
 // The password is readable by the PC alone, and the payload holds it in no other form.
 func TestPasswordIsSealedToThePC(t *testing.T) {
 	doc, device := historyOf2018(t), pc(t)

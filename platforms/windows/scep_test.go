@@ -214,6 +214,17 @@ func TestSCEPNodes(t *testing.T) {
 	golden(t, "scep.xml", message(t, []syncml.Command{{Verb: syncml.Atomic, Commands: inner}}))
 }
 
+// TestSC02OneAddress: all devices are given the one address behind which all nodes are, so that there is no list to walk.
+func TestSC02OneAddress(t *testing.T) {
+	payload, err := RenderSCEP(byID(t, Plan(asking(t, nil)), "identity.mail-signing"), "challenge-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := bytes.Count(payload, []byte("https://")); n != 1 || !bytes.Contains(payload, []byte(`"https://mdm.corp.test/scep/softca"`)) {
+		t.Errorf("%d addresses in %s", n, payload)
+	}
+}
+
 // PK-04: a TPM makes no keys of 4096 bits.
 func TestPK04SCEPKeyProtection(t *testing.T) {
 	for bits, want := range map[int]string{0: "2", 1024: "2", 2048: "2", 4096: "3"} {

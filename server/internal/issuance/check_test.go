@@ -116,6 +116,8 @@ func TestSC03Check(t *testing.T) {
 		{"server authentication", key, order.Subject, []pkix.Extension{eku(mail, server)}, EnhancedKeyUsageMismatch, SubjectAltNameMissing},
 		{"no extended key usage", key, order.Subject, whole[:2], "", EnhancedKeyUsageMissing},
 		{"no key usage", key, order.Subject, []pkix.Extension{whole[0], whole[2]}, "", KeyUsageMismatch},
+		{"SC-09 extensions that are nobody's business", key, order.Subject, append(whole[:3:3], extension(t, asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 311, 20, 2}, "User"),
+			extension(t, asn1.ObjectIdentifier{2, 5, 29, 14}, []byte{1, 2, 3}), extension(t, oidBasicConstraints, struct{}{}), extension(t, asn1.ObjectIdentifier{1, 2, 3, 4}, "x")), "", ""},
 		{"a CA", key, order.Subject, append(whole[:3:3], extension(t, oidBasicConstraints, struct{ CA bool }{true})), KeyUsageMismatch, KeyUsageMismatch},
 	}
 	for _, tc := range cases {

@@ -18,7 +18,7 @@ import (
 func adminClasses() []class {
 	return []class{
 		{"apply", applies}, {"apply/dry-run", dryRun}, {"apply/atomic", applyAtomic}, {"apply/dirties-the-user", applyDirties},
-		{"delete", deletes}, {"import", imports}, {"import/record-deleted", recordDeleted}, {"device-state", deviceState},
+		{"delete", deletes}, {"delete/user with a device (LC-01)", deletesLeaver}, {"import", imports}, {"import/record-deleted", recordDeleted}, {"device-state", deviceState},
 		{"mark-dirty", markDirty}, {"audit", audits}, {"paging", paging}, {"foreign-text", foreignText}, {"ping", ping},
 	}
 }
@@ -108,6 +108,28 @@ func deletes(_ *testing.T, f *fixture) {
 	if again := get(f.UserByUPN(f.ctx, "a@x.example"))(f); again.ID == u.ID {
 		f.Fatal("a namesake got the id of the deleted user")
 	}
+}
+
+// deletesLeaver: who still has a device stays, so that nobody forgets to retire it; once it has left the user can go, and
+// what is to be revoked still is.
+func deletesLeaver(_ *testing.T, f *fixture) {
+	c := f.connector("m1")
+	e := f.enrol(f.user("a@x.example"), c, "UDID")
+	sha, _ := f.issue(e, c, profiles.EventRetire)
+	remove := func() error {
+		return f.DeleteObject(f.ctx, profiles.KindUser, "a@x.example", f.now, f.audit("delete"))
+	}
+	f.is(remove(), model.ErrConflict)
+	f.decide(e.ID, func(d *delivery.Decision, s delivery.Snapshot) {
+		enrolment, device := s.Enrolment, s.Device
+		enrolment.State, device.State, device.Removal = model.EnrolmentEnded, model.DeviceLeft, model.RemovalVerified
+		d.Enrolment, d.Device = &enrolment, &device
+		d.Certificates = []delivery.CertificateChange{{SHA256: sha, Status: model.CertificateRevoking, At: f.now, DropKey: true}}
+		d.Jobs = []model.Job{{ID: f.id(), Key: "revoke:" + sha, Kind: link.JobRevoke, Payload: json.RawMessage(`{}`), UserID: e.UserID, RunAt: f.now, CreatedAt: f.now}}
+	})
+	f.ok(remove())
+	equal(f, "revocations", len(f.claimIDs(c, 9)), 1)
+	equal(f, "certificate", f.certificateBySHA(sha).Status, model.CertificateRevoking)
 }
 
 func imports(_ *testing.T, f *fixture) {
