@@ -4,9 +4,11 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
+	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
 	"math/big"
@@ -357,8 +359,34 @@ func TestRequestDefaults(t *testing.T) {
 		t.Error("values are not taken")
 	}
 	start := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
-	if at := c.RenewAt(start, start.Add(100*Day)); !at.Equal(start.Add(70 * Day)) {
+	if at := c.RenewAt(Certificate{NotBefore: start, NotAfter: start.Add(100 * Day)}); !at.Equal(start.Add(70 * Day)) {
 		t.Errorf("PK-10: renewal at %s", at)
+	}
+}
+
+func TestRenewalsAreSpread(t *testing.T) {
+	start := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
+	for threshold, latest := range map[int]int{1: 99, 20: 80, 50: 50, 99: 1} {
+		c := CertificateRequest{RenewalThresholdPercentage: threshold}
+		end := start.Add(time.Duration(latest) * Day)
+		first, last := end, start
+		for n := range 200 {
+			sum := sha256.Sum256([]byte{byte(n)})
+			at := c.RenewAt(Certificate{SHA256: hex.EncodeToString(sum[:]), NotBefore: start, NotAfter: start.Add(100 * Day)})
+			if at.After(end) || !at.After(start) {
+				t.Errorf("threshold %d: renewal at %s", threshold, at)
+			}
+			if at.Before(first) {
+				first = at
+			}
+			if at.After(last) {
+				last = at
+			}
+		}
+		span := time.Duration(min(latest, 100-latest)) * Day / 10
+		if width := last.Sub(first); width < span*9/10 || width > span {
+			t.Errorf("threshold %d: 200 renewals are spread over %s, want about %s", threshold, width, span)
+		}
 	}
 }
 

@@ -49,11 +49,26 @@ func (c *CertificateRequest) RenewalThreshold() int {
 	return c.RenewalThresholdPercentage
 }
 
+// jitterPart of the time before or after the threshold, whichever is shorter, is over which renewals are spread.
+const jitterPart = 10
+
 // RenewAt is when a certificate of this request is to be renewed: when the remaining part of its lifetime falls to the
-// threshold (PK-10).
-func (c *CertificateRequest) RenewAt(notBefore, notAfter time.Time) time.Time {
-	remaining := notAfter.Sub(notBefore) / 100 * time.Duration(c.RenewalThreshold())
-	return notAfter.Add(-remaining)
+// threshold (PK-10), or somewhat earlier, never later. How much earlier, its hash says, so that certificates that were issued
+// in one hour, when a profile was assigned to everybody, do not come due in one hour.
+func (c *CertificateRequest) RenewAt(cert Certificate) time.Time {
+	lifetime := cert.NotAfter.Sub(cert.NotBefore)
+	remaining := lifetime / 100 * time.Duration(c.RenewalThreshold())
+	span := min(remaining, lifetime-remaining) / jitterPart
+	return cert.NotAfter.Add(-remaining - time.Duration(float64(span)*spread(cert.SHA256)))
+}
+
+// spread makes a number from 0 to 1 of a hash in hex; of anything else 0.
+func spread(hash string) float64 {
+	n, err := strconv.ParseUint(hash[:min(8, len(hash))], 16, 32)
+	if err != nil {
+		return 0
+	}
+	return float64(n) / (1 << 32)
 }
 
 // TemplateName is the template with its default.

@@ -111,9 +111,20 @@ func (w *work) intentID(r link.IssueJob, n int) string {
 	return hex.EncodeToString(sum[:16])
 }
 
+// requestOf is what a profile has issued for each device; nil: it has nothing issued.
+func requestOf(spec profiles.Spec) *profiles.CertificateRequest {
+	switch p := spec.(type) {
+	case *profiles.PKCSCertificate:
+		return &p.CertificateRequest
+	case *profiles.SCEPCertificate:
+		return &p.CertificateRequest
+	}
+	return nil
+}
+
 // renewalDue: the remaining lifetime is below the threshold (Microsoft Learn: renewal threshold, percent that remains).
 func (w *work) renewalDue(c profiles.Certificate, p *profiles.PKCSCertificate) bool {
-	return !w.now.Before(p.RenewAt(c.NotBefore, c.NotAfter))
+	return !w.now.Before(p.RenewAt(c))
 }
 
 // retireCertificates ends issued certificates that the device does not carry and no document will carry again. They are

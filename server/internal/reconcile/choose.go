@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/waxseal/waxseal/platforms"
-	"github.com/waxseal/waxseal/profiles"
 	"github.com/waxseal/waxseal/server/internal/model"
 )
 
@@ -346,9 +345,9 @@ func (w *work) nextLook() time.Time {
 		}
 	}
 	for _, o := range w.applying {
-		if p, ok := o.Spec.(*profiles.PKCSCertificate); ok {
+		if p := requestOf(o.Spec); p != nil {
 			if c, has := w.issued()[o.Name]; has {
-				earlier(p.RenewAt(c.NotBefore, c.NotAfter))
+				earlier(p.RenewAt(c))
 			}
 		}
 	}

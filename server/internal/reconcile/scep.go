@@ -58,7 +58,7 @@ func (w *work) scepOrder(name string, p *profiles.SCEPCertificate) (link.Certify
 	made := w.rounds(name)
 	order.RequestID = orderID(order, made)
 	if current, ok := w.issued()[name]; ok && made > 0 &&
-		current.RecordID == orderID(order, made-1) && w.now.Before(p.RenewAt(current.NotBefore, current.NotAfter)) {
+		current.RecordID == orderID(order, made-1) && w.now.Before(p.RenewAt(current)) {
 		order.RequestID = current.RecordID
 	}
 	return order, true

@@ -169,3 +169,17 @@ func TestSupersededIsRevokedOnlyIfAsked(t *testing.T) {
 		}
 	}
 }
+
+// TestOwnKeyWakesItsDevice: a device is told to come when its certificate is due, and not a day later with the inventory.
+func TestOwnKeyWakesItsDevice(t *testing.T) {
+	w := newOwn(t)
+	w.assign("own")
+	w.settle()
+	c := w.s.Issued[0]
+	due := c.NotAfter.Add(-c.NotAfter.Sub(c.NotBefore) / 5)
+	w.now = due.Add(-time.Hour)
+	w.settle()
+	if at := w.s.Enrolment.InventoryAt; at.After(due) || at.Before(due.Add(-time.Hour)) {
+		t.Errorf("the device is looked at again at %s, its certificate is due at %s", at, due)
+	}
+}
