@@ -56,7 +56,7 @@ func TestChallenge(t *testing.T) {
 	}
 }
 
-// TestSC03ChallengeFaults: SC-03; the codes are those of the partner API.
+// TestSC03ChallengeFaults: each fault has its code, that of the partner API (CN-10).
 func TestSC03ChallengeFaults(t *testing.T) {
 	now := testpki.Now()
 	c := challenger(t, 1, &now)
