@@ -331,6 +331,7 @@ func TestDelete(t *testing.T) {
 	}
 }
 
+// PK-02: a device enrols for a user; there is none without.
 func TestLinksAndTokens(t *testing.T) {
 	b := newBench(t)
 	b.sales(t)
@@ -341,7 +342,7 @@ func TestLinksAndTokens(t *testing.T) {
 	if len(l.Warnings) != 1 || l.Warnings[0].Reason != platforms.ReasonNoPushCertificate {
 		t.Errorf("warnings %+v", l.Warnings)
 	}
-	for _, bad := range []api.LinkRequest{{User: "nobody@corp.test"}, {User: "alice@corp.test", Platform: "symbian"},
+	for _, bad := range []api.LinkRequest{{}, {User: "nobody@corp.test"}, {User: "alice@corp.test", Platform: "symbian"},
 		{User: "alice@corp.test", Expires: "soon"}, {User: "alice@corp.test", Expires: "-1h"}, {User: "alice@corp.test", Expires: "9000h"}} {
 		_, err := b.EnrollmentLink(t.Context(), bad)
 		problem(t, err, 422)
