@@ -150,7 +150,20 @@ func (p *Publisher) request(most int) (link.StatusRequest, error) {
 	if r.Answers, err = p.answers(certs); err != nil {
 		p.requeue(certs)
 	}
+	if len(r.Answers) > 0 && err == nil {
+		r.Files, err = p.certificates()
+	}
 	return r, err
+}
+
+// certificates are those of the CAs: the server checks answers with them.
+func (p *Publisher) certificates() ([]link.StatusFile, error) {
+	f, err := p.CA.keys.SMIME()
+	var out []link.StatusFile
+	for _, a := range f.All() {
+		out = append(out, link.StatusFile{Name: link.IssuerFile(string(a.Name)), Content: a.Certificate.Raw})
+	}
+	return out, err
 }
 
 func (p *Publisher) requeue(certs []learned) {

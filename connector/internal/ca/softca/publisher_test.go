@@ -310,18 +310,25 @@ func TestFormerJournal(t *testing.T) {
 	}
 }
 
+// TestRunWakes: a change starts a round at once, not with the next minute.
 func TestRunWakes(t *testing.T) {
 	w := newWorld(t)
 	c := w.first()
-	ticks := make(chan time.Time)
-	c.After = func(time.Duration) <-chan time.Time { return ticks }
+	waits := make(chan time.Duration)
+	at := make(chan time.Time)
+	c.After = func(d time.Duration) <-chan time.Time { waits <- d; return at }
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() { c.Run(ctx); close(done) }()
-	ticks <- w.now // the round at the start is over
+	if d := <-waits; d != roundEvery { // the round at the start is over
+		t.Errorf("waits for %s", d)
+	}
 	leaf := c.issue("leaf")
-	ticks <- w.now
-	ticks <- w.now
+	if d := <-waits; d != gather {
+		t.Errorf("waits for %s", d)
+	}
+	at <- w.now
+	<-waits // the next round is over
 	cancel()
 	<-done
 	if c.state(leaf) != "good" {

@@ -73,7 +73,9 @@ type revoked struct {
 }
 
 // New opens the CA. Its clock, randomness and PKI URL are the keyring's; the server may tell the URL late.
-func New(k *keyring.Keyring, j *journal.Journal) *CA { return &CA{keys: k, journal: j} }
+func New(k *keyring.Keyring, j *journal.Journal) *CA {
+	return &CA{keys: k, journal: j, changed: make(chan struct{}, 1)}
+}
 
 // Info says what the CA offers.
 func (c *CA) Info() link.CA {

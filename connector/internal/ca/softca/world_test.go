@@ -70,6 +70,9 @@ func (e end) Status(_ context.Context, in link.StatusRequest) (out link.StatusRe
 	e.storeFiles(in, &out)
 	e.learned(in, &out)
 	for _, a := range in.Answers {
+		if e.files[link.IssuerFile(a.CA)] == nil {
+			return out, fmt.Errorf("the certificate of %s has not come yet", a.CA)
+		}
 		e.last++
 		old := e.rows[a.Serial]
 		switch {
