@@ -101,7 +101,7 @@ var walls = []wall{
 	{"routes are behind web", []string{"server/internal"}, []string{"github.com/gorilla/mux"}, []string{"server/internal/web", "server/internal/admin"}, false},
 }
 
-var endpoints = []string{"server/internal/applemdm", "server/internal/windowsmdm", "server/internal/androidmdm", "server/internal/scep", "server/internal/connectorapi", "server/internal/admin", "server/internal/console", "server/internal/status"}
+var endpoints = []string{"server/internal/applemdm", "server/internal/windowsmdm", "server/internal/androidmdm", "server/internal/scep", "server/internal/connectorapi", "server/internal/partnerca", "server/internal/admin", "server/internal/console", "server/internal/status"}
 
 func match(importPath string, targets []string) bool {
 	rel := strings.TrimPrefix(importPath, module+"/")

@@ -112,7 +112,7 @@ func (s *server) admin(token string, refusals *web.Refusals) *admin.Service {
 		CheckCustom: func(content []byte) error { return apple.CheckCustom(content, s.fixed.Namespace) },
 		Preview:     s.preview,
 		Expiring:    s.board().List,
-		PushTopic:   s.pushTopic, ConnectorSilence: s.Settings.ConnectorSilence, Kick: s.connectors.Notify, Wake: s.kick, Token: token, Version: s.Version, Refusals: refusals, Clock: s.Clock, Logger: s.Logger})
+		PushTopic:   s.pushTopic, ConnectorSilence: s.Settings.ConnectorSilence, Kick: s.connectors.Notify, Wake: s.kick, PublicURL: s.fixed.PublicURL, Rand: s.Rand, Token: token, Version: s.Version, Refusals: refusals, Clock: s.Clock, Logger: s.Logger})
 }
 
 // planners of every platform.

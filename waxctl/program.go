@@ -31,7 +31,7 @@ func (p *program) root() *cobra.Command {
 	f.StringVar(&p.flags.StateDir, "state-dir", "", "where pins are kept (WAXCTL_STATE_DIR)")
 	f.StringVar(&p.config, "config", "", "configuration file; default ~/.config/waxseal/waxctl.yaml")
 	cmd.AddCommand(p.applyCommand(), p.importCommand(), p.getCommand(), p.enrollCommand(), p.explainCommand(),
-		p.deviceCommand(), p.connectorCommand(), p.caCommand(), p.auditCommand(), p.deleteCommand(), p.demoCommand())
+		p.deviceCommand(), p.connectorCommand(), p.caCommand(), p.partnerCommand(), p.auditCommand(), p.deleteCommand(), p.demoCommand())
 	return cmd
 }
 

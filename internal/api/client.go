@@ -215,6 +215,21 @@ func (c *Client) TestCA(ctx context.Context, name string) (CATest, error) {
 	return out, err
 }
 
+// AddPartner adds a partner CA; only its answer has the secret.
+func (c *Client) AddPartner(ctx context.Context, r PartnerRequest) (Partner, error) {
+	return ask[Partner](ctx, c, http.MethodPost, "/partners", r)
+}
+
+// Partners lists the partner CAs.
+func (c *Client) Partners(ctx context.Context, q PageQuery) (Page[Partner], error) {
+	return list[Partner](ctx, c, "/partners", q)
+}
+
+// RemovePartner ends a partner's access at once; its certificates stay what they are.
+func (c *Client) RemovePartner(ctx context.Context, name string) error {
+	return c.do(ctx, http.MethodDelete, "/partners/"+url.PathEscape(name), nil, nil)
+}
+
 // Jobs lists jobs.
 func (c *Client) Jobs(ctx context.Context, q PageQuery) (Page[Job], error) {
 	return list[Job](ctx, c, "/jobs", q)

@@ -125,6 +125,26 @@ type CA struct {
 	NotAfter   time.Time `json:"notAfter" doc:"When the issuing certificate ends"`
 	Templates  []string  `json:"templates,omitempty"`
 	Connectors []string  `json:"connectors" doc:"Names of the connectors that can ask it"`
+	URL        string    `json:"url,omitempty" doc:"Where devices ask a partner CA by SCEP"`
+}
+
+// PartnerRequest adds a CA of others that asks this server whether requests of devices are right.
+type PartnerRequest struct {
+	Name  string   `json:"name" minLength:"1" maxLength:"64" pattern:"^[A-Za-z0-9][A-Za-z0-9._-]*$" doc:"What profiles call it"`
+	URL   string   `json:"url" maxLength:"2048" doc:"Where devices ask it by SCEP"`
+	Chain [][]byte `json:"chain" minItems:"1" maxItems:"8" doc:"DER: the issuing certificate, then those above it up to the root"`
+}
+
+// Partner is such a CA. Secret is known only when it is added.
+type Partner struct {
+	Name      string    `json:"name"`
+	URL       string    `json:"url"`
+	AppID     string    `json:"appId" doc:"OAuth 2.0 client id"`
+	Secret    string    `json:"secret,omitempty" doc:"OAuth 2.0 client secret, shown once"`
+	Server    string    `json:"server" doc:"The base of the addresses in the partner's settings"`
+	Subject   string    `json:"subject" doc:"Of the issuing certificate"`
+	NotAfter  time.Time `json:"notAfter" doc:"When the issuing certificate ends"`
+	CreatedAt time.Time `json:"createdAt"`
 }
 
 // Expiring is one thing that ends soon, or has ended.

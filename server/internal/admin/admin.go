@@ -4,11 +4,13 @@ package admin
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -72,6 +74,10 @@ type Config struct {
 	Wake func()
 	// Refusals audits what strangers are refused, bounded; may be nil.
 	Refusals *web.Refusals
+	// PublicURL is the base of what partner CAs ask.
+	PublicURL string
+	// Rand makes the secrets of partner CAs [crypto/rand].
+	Rand io.Reader
 	// Token is the admin's bearer token.
 	Token   string
 	Version string
@@ -99,6 +105,9 @@ func New(c Config) *Service {
 	}
 	if c.TestTick == 0 {
 		c.TestTick = 250 * time.Millisecond
+	}
+	if c.Rand == nil {
+		c.Rand = rand.Reader
 	}
 	if c.Wake == nil {
 		c.Wake = func() {}
@@ -128,6 +137,7 @@ func (s *Service) Register(r *web.Router) error {
 	s.registerEscrow(h)
 	s.registerConnectors(h)
 	s.registerAuthorities(h)
+	s.registerPartners(h)
 	var err error
 	if s.openAPI, err = json.Marshal(h.OpenAPI()); err != nil {
 		return fmt.Errorf("describing the admin API: %w", err)

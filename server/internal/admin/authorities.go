@@ -64,7 +64,7 @@ func (s *Service) authorities(ctx context.Context, in *pageInput) (*body[api.Pag
 }
 
 func describeCA(ca link.CA, connectors []model.Connector) api.CA {
-	out := api.CA{Name: ca.Name, Kind: ca.Kind, Templates: ca.Templates, Connectors: []string{}}
+	out := api.CA{Name: ca.Name, Kind: ca.Kind, Templates: ca.Templates, Connectors: []string{}, URL: ca.URL}
 	if cert, err := x509.ParseCertificate(ca.Certificate); err == nil {
 		out.Subject, out.NotAfter = profiles.NameString(cert.Subject), cert.NotAfter.UTC()
 	}
@@ -86,7 +86,11 @@ func (s *Service) testCA(ctx context.Context, in *caInput) (*body[api.CATest], e
 	if err != nil {
 		return nil, err
 	}
-	if !slices.ContainsFunc(cas, func(ca link.CA) bool { return ca.Name == in.Name }) {
+	i := slices.IndexFunc(cas, func(ca link.CA) bool { return ca.Name == in.Name })
+	if i >= 0 && cas[i].Kind == link.KindPartner {
+		return nil, refuse(http.StatusConflict, "", "CA %q is a partner: no connector asks it, devices do, at %s", in.Name, cas[i].URL)
+	}
+	if i < 0 {
 		return nil, refuse(http.StatusNotFound, "", "no connector offers a CA %q: waxctl get cas lists them, and waxseal-connector ca set, with a new start of the connector, adds one", in.Name)
 	}
 	payload, err := json.Marshal(link.TestCAJob{CA: in.Name})

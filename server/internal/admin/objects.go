@@ -11,6 +11,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/waxseal/waxseal/internal/api"
+	"github.com/waxseal/waxseal/internal/link"
 	"github.com/waxseal/waxseal/profiles"
 	"github.com/waxseal/waxseal/server/internal/model"
 	"github.com/waxseal/waxseal/server/internal/web"
@@ -113,7 +114,8 @@ func addUser(k *profiles.Known, u model.User) {
 // knownAuthorities leaves CAs unchecked until a connector said which there are: an admin may apply files first.
 func (s *Service) knownAuthorities(ctx context.Context, k *profiles.Known) error {
 	cas, err := s.Connectors.Authorities(ctx)
-	if err != nil || cas == nil {
+	ofConnector := func(ca link.CA) bool { return ca.Kind != link.KindPartner }
+	if err != nil || !slices.ContainsFunc(cas, ofConnector) {
 		return err
 	}
 	k.CertificateAuthorities = map[string]bool{}

@@ -54,6 +54,12 @@ type Store interface {
 	SetDeviceState(ctx context.Context, deviceID string, s model.DeviceState, now time.Time, audit model.AuditEntry) error
 	// MarkDirty makes the device's active enrolments be planned and inventoried at their next check-in, failed documents and jobs retried.
 	MarkDirty(ctx context.Context, deviceID string, now time.Time, audit model.AuditEntry) error
+	// AddPartner stores a partner CA and bumps the generation; model.ErrConflict: there is a CA of that name.
+	AddPartner(ctx context.Context, p model.Partner, audit model.AuditEntry) error
+	// RemovePartner removes it; model.ErrNotFound.
+	RemovePartner(ctx context.Context, name string, audit model.AuditEntry) error
+	// Partners are all of them, by name.
+	Partners(ctx context.Context) ([]model.Partner, error)
 	Audit(ctx context.Context, afterID int64, limit int) ([]model.AuditEntry, error)
 	// AppendAudit writes entries of their own (refusals).
 	AppendAudit(ctx context.Context, entries ...model.AuditEntry) error

@@ -1,6 +1,8 @@
 package model
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"time"
 
 	"github.com/waxseal/waxseal/internal/link"
@@ -9,12 +11,18 @@ import (
 // Partner is a CA of others that devices ask by SCEP and that asks us whether their requests are right.
 type Partner struct {
 	Name string // what profiles write in certificateAuthority
-	// AppID and SecretHash (SHA-256, lower-case hex) are its OAuth 2.0 client credentials.
+	// AppID and SecretHash (of PartnerSecretHash) are its OAuth 2.0 client credentials.
 	AppID      string
 	SecretHash string
 	URL        string   // where devices ask
 	Chain      [][]byte // DER: the issuing certificate, then those above it up to the root
 	CreatedAt  time.Time
+}
+
+// PartnerSecretHash is what is kept of a client secret of 256 random bits: lower-case hex SHA-256, no salt needed.
+func PartnerSecretHash(secret string) string {
+	sum := sha256.Sum256([]byte(secret))
+	return hex.EncodeToString(sum[:])
 }
 
 // CA is how profiles see it, beside the CAs of connectors.

@@ -9,7 +9,6 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/http"
@@ -74,12 +73,6 @@ func (t *Tokens) open(token string, now time.Time) (appID string, ok bool) {
 	}
 	expires := time.Unix(int64(binary.BigEndian.Uint64(plain)), 0)
 	return string(plain[8:]), now.Before(expires)
-}
-
-// HashSecret is what is kept of a client secret of 256 random bits: lower-case hex SHA-256, no salt needed.
-func HashSecret(secret string) string {
-	sum := sha256.Sum256([]byte(secret))
-	return hex.EncodeToString(sum[:])
 }
 
 // grant is a token answer (RFC 6749 section 5.1). Numbers are strings where the older endpoint is asked, as Microsoft's does.
@@ -152,7 +145,7 @@ func (e *Endpoint) client(r *http.Request, form url.Values) (model.Partner, *oau
 	if err != nil && !errors.Is(err, model.ErrNotFound) {
 		return p, nil, fmt.Errorf("looking for a partner: %w", err)
 	}
-	if subtle.ConstantTimeCompare([]byte(HashSecret(secret)), []byte(p.SecretHash)) == 1 {
+	if subtle.ConstantTimeCompare([]byte(model.PartnerSecretHash(secret)), []byte(p.SecretHash)) == 1 {
 		return p, nil, nil
 	}
 	e.cfg.Refusals.Note(r.Context(), "unknown partner", "partner.token", clipped(id, maxAppID), "client id or secret is wrong", nil)
