@@ -47,7 +47,7 @@ func (c *cli) sync() *cobra.Command {
 	}
 	cmd.Flags().DurationVar(&wait, "wait", apple.DefaultWait, "the longest time that it may take")
 	cmd.Flags().StringSliceVar(&chaos, "chaos", nil, "misbehave: duplicate,lost,forgotten,notnow,drop-shared,reject-expired; a PC: duplicate,lost,abort,skew; "+
-		"Android: duplicate,lost,reorder,crash-install,crash-report,reinstall")
+		"Android: duplicate,lost,reorder,crash-make,crash-install,crash-report,reinstall")
 	return cmd
 }
 

@@ -208,6 +208,7 @@ const (
 	ChaosDuplicate    = "duplicate"     // every second request is sent twice
 	ChaosLost         = "lost"          // the answer to every second request is lost, and the request is sent again
 	ChaosReorder      = "reorder"       // what an item did on its way is told after how it ended
+	ChaosCrashMake    = "crash-make"    // the app dies when the device has made a key and no certificate was asked for
 	ChaosCrashInstall = "crash-install" // the app dies when the key chain took a key and the app has not noted it
 	ChaosCrashReport  = "crash-report"  // the app dies when it has noted what it did and the server does not know
 	ChaosReinstall    = "reinstall"     // the app is removed and installed again; what it put into the key chain stays
@@ -215,7 +216,7 @@ const (
 
 // Chaos switches misbehaviour on, beside what the chaos file says. Without words it switches off what was switched on.
 func (d *Device) Chaos(words ...string) error {
-	known := []string{ChaosDuplicate, ChaosLost, ChaosReorder, ChaosCrashInstall, ChaosCrashReport, ChaosReinstall}
+	known := []string{ChaosDuplicate, ChaosLost, ChaosReorder, ChaosCrashMake, ChaosCrashInstall, ChaosCrashReport, ChaosReinstall}
 	for _, word := range words {
 		if !slices.Contains(known, word) {
 			return fmt.Errorf("chaos knows no %q; there are %s", word, strings.Join(known, ", "))

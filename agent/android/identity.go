@@ -57,23 +57,35 @@ func (d *Device) gone(alias string) bool {
 // installIdentity brings a key into the key chain. What is there already with the right certificate is taken over, unless
 // it is an older revision of the app's own; what is there with another certificate and is not the app's stays.
 func (r *round) installIdentity(ctx context.Context, rec *record) (outcome, error) {
-	id, p := rec.Item.Identity, r.state.Phone
-	switch now := r.now(); {
-	case !p.UserUnlocked():
-		return fault(companion.ErrUserLocked, "", nil), nil
-	case !p.May(Package, framework.ScopeCertInstall):
-		return fault(companion.ErrDelegationMissing, "", nil), nil
-	case id.NotBefore.After(now) && !id.NotBefore.After(r.state.App.Desired.ServerTime):
-		return fault(companion.ErrClockSkew, "it is "+now.UTC().Format(time.RFC3339)+" here", nil), nil
+	id := rec.Item.Identity
+	if o := r.mayInstall(id); o.fault != nil {
+		return o, nil
+	}
+	if id.Payload == companion.PayloadGenerate {
+		return r.generateIdentity(ctx, rec)
 	}
 	sum, there := r.held(id.Alias)
 	switch {
 	case there == keyThere && sum == id.CertSHA256 && rec.Held != sum:
-		return r.holds(rec), nil
+		return r.holds(rec, sum), nil
 	case there == keyThere && sum != "" && sum != id.CertSHA256 && sum != rec.Held:
 		return fault(companion.ErrAliasConflict, id.Alias+" holds the certificate "+sum, nil), nil
 	}
 	return r.replaceIdentity(ctx, rec)
+}
+
+// mayInstall says what keeps any key from coming into the key chain.
+func (r *round) mayInstall(id *companion.Identity) outcome {
+	p := r.state.Phone
+	switch now := r.now(); {
+	case !p.UserUnlocked():
+		return fault(companion.ErrUserLocked, "", nil)
+	case !p.May(Package, framework.ScopeCertInstall):
+		return fault(companion.ErrDelegationMissing, "", nil)
+	case id.NotBefore.After(now) && !id.NotBefore.After(r.state.App.Desired.ServerTime):
+		return fault(companion.ErrClockSkew, "it is "+now.UTC().Format(time.RFC3339)+" here", nil)
+	}
+	return outcome{}
 }
 
 func (r *round) replaceIdentity(ctx context.Context, rec *record) (outcome, error) {
@@ -100,7 +112,7 @@ func (r *round) replaceIdentity(ctx context.Context, rec *record) (outcome, erro
 	if err := r.crash(ChaosCrashInstall); err != nil {
 		return outcome{}, err
 	}
-	return r.holds(rec), nil
+	return r.holds(rec, id.CertSHA256), nil
 }
 
 // refused looks for the reason of a bare false.
@@ -115,11 +127,11 @@ func (r *round) refused() outcome {
 	return fault(companion.ErrKeychainRefused, "", nil)
 }
 
-// holds ends the installation with what is in the key chain now.
-func (r *round) holds(rec *record) outcome {
+// holds ends the installation with what is in the key chain now, which must be that certificate.
+func (r *round) holds(rec *record, want string) outcome {
 	alias := rec.Item.Identity.Alias
 	sum, _ := r.held(alias)
-	if sum != rec.Item.Identity.CertSHA256 {
+	if sum != want {
 		return fault(companion.ErrKeychainRefused, "the key is not there after the installation", nil)
 	}
 	rec.Held = sum
@@ -237,18 +249,27 @@ func keyPair(s companion.Secret) (framework.KeyPair, outcome) {
 	if !framework.KnownKey(key) {
 		return framework.KeyPair{}, fault(companion.ErrKeyAlgUnsupported, kindOf(key), nil)
 	}
-	pair := framework.KeyPair{Key: key}
-	for i, der := range s.Chain {
-		cert, err := x509.ParseCertificate(der)
-		if err != nil {
-			return framework.KeyPair{}, fault(companion.ErrKeyCertMismatch, fmt.Sprintf("chain_der_b64[%d] is no certificate", i), nil)
-		}
-		pair.Chain = append(pair.Chain, cert)
+	chain, o := parseChain(s.Chain)
+	if chain == nil {
+		return framework.KeyPair{}, o
 	}
-	if !framework.Fits(key, pair.Chain[0]) {
+	if !framework.Fits(key, chain[0]) {
 		return framework.KeyPair{}, fault(companion.ErrKeyCertMismatch, "", nil)
 	}
-	return pair, outcome{}
+	return framework.KeyPair{Key: key, Chain: chain}, outcome{}
+}
+
+// parseChain parses certificates; nil: one is none.
+func parseChain(ders [][]byte) ([]*x509.Certificate, outcome) {
+	var chain []*x509.Certificate
+	for i, der := range ders {
+		cert, err := x509.ParseCertificate(der)
+		if err != nil {
+			return nil, fault(companion.ErrKeyCertMismatch, fmt.Sprintf("chain_der_b64[%d] is no certificate", i), nil)
+		}
+		chain = append(chain, cert)
+	}
+	return chain, outcome{}
 }
 
 // kindOf names the kind of a key.
@@ -259,6 +280,6 @@ func (r *round) removeIdentity(rec *record) outcome {
 	if _, err := r.state.Phone.RemoveKeyPair(Package, rec.Item.Identity.Alias); err != nil {
 		return thrown(err, companion.ErrDelegationMissing)
 	}
-	rec.Held = ""
+	rec.Held, rec.Made = "", false
 	return done(companion.StateRemoved)
 }

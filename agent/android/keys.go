@@ -25,7 +25,7 @@ func (d *Device) Keychain() *keychain.Keychain {
 		held := p.Work.Keys[alias]
 		key, err := x509.ParsePKCS8PrivateKey(held.PKCS8)
 		signer, ok := key.(crypto.Signer)
-		if err != nil || !ok {
+		if err != nil || !ok || len(held.Chain) == 0 {
 			continue
 		}
 		d.add(out, held.Chain[0], signer, Work+alias, alias)

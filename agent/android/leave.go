@@ -108,7 +108,7 @@ func (d *Device) clear() error {
 // brought are the items that are on the device, or half on it, what was installed last first.
 func (d *Device) brought() []*record {
 	records := slices.DeleteFunc(slices.Collect(maps.Values(d.state.App.Records)), func(r *record) bool {
-		return r.Item.Op == companion.OpRemove && r.State.Well() || !r.done() && r.Held == "" && r.UID == 0
+		return r.Item.Op == companion.OpRemove && r.State.Well() || !r.done() && r.Held == "" && r.UID == 0 && !r.Made
 	})
 	slices.SortFunc(records, func(a, b *record) int {
 		return cmp.Or(cmp.Compare(rank(b.Item), rank(a.Item)), cmp.Compare(a.Item.ID, b.Item.ID))

@@ -140,7 +140,7 @@ func (r *round) reread() error {
 	return r.save()
 }
 
-// settle drops the records of items that are not asked for any more and are not on the device. What is on the device stays
+// settle drops the records of items that are not asked for any more and are not on the device, not even half. What is on the device stays
 // there until the server wants it removed.
 func (r *round) settle() {
 	wanted := map[string]bool{}
@@ -148,7 +148,7 @@ func (r *round) settle() {
 		wanted[item.ID] = true
 	}
 	for id, rec := range r.state.App.Records {
-		if !wanted[id] && !rec.done() && !rec.Unsent {
+		if !wanted[id] && !rec.done() && !rec.Unsent && !rec.Made {
 			delete(r.state.App.Records, id)
 		}
 	}

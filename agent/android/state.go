@@ -77,6 +77,8 @@ type record struct {
 	// granted to.
 	Held string `json:"held,omitempty"`
 	UID  int    `json:"uid,omitempty"`
+	// Made: the app had the device make a key under the alias, whether it has a certificate or not.
+	Made bool `json:"made,omitempty"`
 }
 
 // done reports whether the item is on the device.

@@ -17,6 +17,7 @@ import (
 // API levels at which calls came.
 const (
 	APIFlags     = 28 // installKeyPair with flags
+	APIGenerate  = 28 // generateKeyPair, setKeyPairCertificate
 	APISelection = 29 // DELEGATION_CERT_SELECTION
 	APIGrants    = 30 // grantKeyPairToApp
 	APIHasKey    = 31 // hasKeyPair, getKeyPairGrants

@@ -25,7 +25,7 @@ type Store struct {
 // Key is a private key with its chain. What apps see of it never includes the key.
 type Key struct {
 	PKCS8      []byte   `json:"key"`
-	Chain      [][]byte `json:"chain"` // leaf first
+	Chain      [][]byte `json:"chain"` // leaf first; empty until a key that was made here has its certificate
 	Selectable bool     `json:"selectable"`
 	UIDs       []int    `json:"uids,omitempty"` // of apps that may use it
 }
@@ -36,8 +36,13 @@ type KeyPair struct {
 	Chain []*x509.Certificate // leaf first
 }
 
-// Fingerprint is the SHA-256 of the leaf.
-func (k Key) Fingerprint() string { return Fingerprint(k.Chain[0]) }
+// Fingerprint is the SHA-256 of the leaf, empty without one.
+func (k Key) Fingerprint() string {
+	if len(k.Chain) == 0 {
+		return ""
+	}
+	return Fingerprint(k.Chain[0])
+}
 
 // Fingerprint is the SHA-256 of a certificate, in lower-case hex.
 func Fingerprint(der []byte) string {
@@ -70,16 +75,21 @@ func (s *Store) put(alias string, pair KeyPair, selectable bool, uids ...int) er
 	if err != nil {
 		return fmt.Errorf("encoding the private key of %s: %w", alias, err)
 	}
-	k := Key{PKCS8: der, Selectable: selectable, UIDs: uids}
-	for _, cert := range pair.Chain {
-		k.Chain = append(k.Chain, cert.Raw)
-	}
+	k := Key{PKCS8: der, Selectable: selectable, UIDs: uids, Chain: encoded(pair.Chain)}
 	if s.Keys == nil {
 		s.Keys = map[string]Key{}
 	}
 	s.Keys[alias] = k
 	s.KeyChanges++
 	return nil
+}
+
+func encoded(chain []*x509.Certificate) [][]byte {
+	var out [][]byte
+	for _, cert := range chain {
+		out = append(out, cert.Raw)
+	}
+	return out
 }
 
 func (s *Store) delete(alias string) bool {
