@@ -39,10 +39,22 @@ type house struct {
 
 type houseKey struct{}
 
-func (h *house) logs() string               { return filepath.Join(h.work, "log") }
-func (h *house) log(name string) string     { return filepath.Join(h.logs(), name+".log") }
-func (h *house) path(p ...string) string    { return filepath.Join(append([]string{h.work}, p...)...) }
-func (h *house) program(name string) string { return filepath.Join(h.bin, name) }
+func (h *house) logs() string            { return filepath.Join(h.work, "log") }
+func (h *house) log(name string) string  { return filepath.Join(h.logs(), name+".log") }
+func (h *house) path(p ...string) string { return filepath.Join(append([]string{h.work}, p...)...) }
+
+// program is one of ours, or one of the machine's.
+func (h *house) program(name string) string {
+	if own := filepath.Join(h.bin, name); fileExists(own) {
+		return own
+	}
+	return name
+}
+
+func fileExists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
 
 // process is a program in the background.
 type process struct {

@@ -162,13 +162,36 @@ func (h *house) secrets() (x hidden) {
 		of, password := pfxSecrets(h.t, name)
 		x.secrets, x.passwords = append(x.secrets, of...), append(x.passwords, password)
 	}
-	for _, name := range []string{"device-ca", "softca", "escrow-root"} {
-		x.secrets = append(x.secrets, keySecrets(h.t, name, readKey(h.t, h.path("connector", name+".key")))...)
+	for _, keyring := range []string{"connector", "connector-2"} {
+		x.secrets = append(x.secrets, h.keyringSecrets(keyring)...)
 	}
-	for _, file := range []string{"connector/escrow.key", "connector-2/escrow.key", "recovery.key"} {
-		x.secrets = append(x.secrets, escrowSecret(h.t, file, h.path(file)))
-	}
+	x.secrets = append(x.secrets, escrowSecret(h.t, "recovery.key", h.path("recovery.key")))
 	return x
+}
+
+// keyringSecrets are all the keys of a connector. The escrow root stays with the first one.
+func (h *house) keyringSecrets(keyring string) (out []secret) {
+	h.t.Helper()
+	files, err := filepath.Glob(h.path(keyring, "*.key"))
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	found := map[string]bool{"escrow-root.key": keyring != "connector"}
+	for _, file := range files {
+		name := filepath.Base(file)
+		found[name] = true
+		if name == "escrow.key" {
+			out = append(out, escrowSecret(h.t, keyring+"/"+name, file))
+			continue
+		}
+		out = append(out, keySecrets(h.t, keyring+"/"+name, readKey(h.t, file))...)
+	}
+	for _, name := range []string{"escrow.key", "escrow-root.key", "device-ca.key", "softca-root.key", "softca.key"} {
+		if !found[name] {
+			h.t.Errorf("%s has no %s: is it elsewhere now?", keyring, name)
+		}
+	}
+	return out
 }
 
 // deviceKeys adds what the devices hold: the issued keys, and those that a device made for itself. It returns the devices'
@@ -186,7 +209,7 @@ func (h *house) deviceKeys(x *hidden) (identities []opener) {
 			switch {
 			case ofDeviceCA(id.cert):
 				identities = append(identities, id)
-			case strings.HasPrefix(id.cert.Issuer.CommonName, "Waxseal S/MIME CA"):
+			case strings.HasPrefix(id.cert.Issuer.CommonName, "Waxseal S/MIME Issuing CA"):
 				issued++
 			}
 		}
