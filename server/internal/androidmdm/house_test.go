@@ -3,7 +3,6 @@ package androidmdm_test
 import (
 	"context"
 	"crypto/rand"
-	"crypto/rsa"
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
@@ -32,6 +31,7 @@ import (
 	"github.com/waxseal/waxseal/server/internal/connectorapi"
 	"github.com/waxseal/waxseal/server/internal/delivery"
 	"github.com/waxseal/waxseal/server/internal/identity"
+	"github.com/waxseal/waxseal/server/internal/issuance"
 	"github.com/waxseal/waxseal/server/internal/model"
 	"github.com/waxseal/waxseal/server/internal/store"
 	"github.com/waxseal/waxseal/server/internal/store/sqlite"
@@ -56,6 +56,10 @@ type house struct {
 	keys      map[string]android.Key
 	connector model.Connector
 	user      model.User
+	keySet    *escrow.SignedKeySet
+	silent    bool // the connector does nothing
+	made      int  // keys that phones made for themselves
+	wait      time.Duration
 }
 
 func (h *house) Now() time.Time { return h.now }
@@ -109,8 +113,9 @@ func (h *house) open() {
 	core := delivery.New(delivery.Config{Store: db, Planners: map[profiles.Platform]delivery.Planner{profiles.Android: android.Plan},
 		CanDecrypt: func([]byte) bool { return true }, Clock: h.Now, NewUUID: uuid.NewString, Kick: h.connect})
 	h.router = web.New(web.Config{Clock: h.Now, Burst: 100_000})
+	certifier := issuance.New(issuance.Config{Store: db, Orders: core, Kick: h.connect, Clock: h.Now, Tick: time.Millisecond})
 	androidmdm.New(androidmdm.Config{Identity: h.svc, Authority: identity.NewAuthority(db.DeviceAuthority), Delivery: &delivery.Android{Service: core},
-		Users: db, Refusals: web.NewRefusals(db, nil, h.Now), Auditor: db, Kick: h.connect, Clock: h.Now}).Routes(h.router)
+		Issuance: certifier, Wait: h.wait, Users: db, Refusals: web.NewRefusals(db, nil, h.Now), Auditor: db, Kick: h.connect, Clock: h.Now}).Routes(h.router)
 }
 
 // serve counts requests, and loses the answer of those that lose picks, after the server has done its work.
@@ -162,8 +167,14 @@ func (h *house) trust() {
 	h.ok(err)
 	set, err := json.Marshal(escrow.KeySet{Serial: 1, Members: []escrow.Member{member}})
 	h.ok(err)
-	h.ok(h.db.Publish(h.Context(), "c1", link.PublishRequest{DeviceCA: h.deviceCA.Cert.Raw, RACertificate: h.deviceCA.Cert.Raw,
-		KeySet: &escrow.SignedKeySet{KeySet: set, Root: []byte("root"), Signature: []byte("signature")}}, h.now, h.entry()))
+	h.keySet = &escrow.SignedKeySet{KeySet: set, Root: []byte("root"), Signature: []byte("signature")}
+	h.offer()
+}
+
+// offer publishes the connector's CAs.
+func (h *house) offer(cas ...link.CA) {
+	h.Helper()
+	h.ok(h.db.Publish(h.Context(), "c1", link.PublishRequest{DeviceCA: h.deviceCA.Cert.Raw, RACertificate: h.deviceCA.Cert.Raw, CAs: cas, KeySet: h.keySet}, h.now, h.entry()))
 }
 
 // imported gives the user one more encryption certificate and returns its SHA-256.
@@ -185,7 +196,7 @@ func (h *house) imported(opts testpki.Options) string {
 
 // connect lets the connector do whatever there is to do.
 func (h *house) connect() {
-	for {
+	for !h.silent {
 		jobs, err := h.db.Claim(context.WithoutCancel(h.Context()), h.connector.ID, 10, time.Minute, h.now)
 		if err != nil || len(jobs) == 0 {
 			return
@@ -210,6 +221,8 @@ func (h *house) work(j model.Job, done *connectorapi.Completion) error {
 		return h.certify(j, done)
 	case link.JobRender:
 		return h.render(j, done)
+	case link.JobCertify:
+		return h.certifyOwn(j, done)
 	}
 	return fmt.Errorf("a job of kind %s", j.Kind)
 }
@@ -256,7 +269,7 @@ func (h *house) device() *phone.Device {
 	h.Helper()
 	d, err := phone.Enroll(h.Context(), phone.Config{State: h.TempDir(), Source: h.link(), Clock: h,
 		CA:     pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: h.http.Certificate().Raw}),
-		NewKey: func(int) (*rsa.PrivateKey, error) { return testpki.PoolKey(h, 3), nil }})
+		NewKey: h.newKey})
 	h.ok(err)
 	h.Cleanup(func() { _ = d.Close() })
 	return d
