@@ -364,6 +364,7 @@ func TestRequestDefaults(t *testing.T) {
 	}
 }
 
+// PK-10: never after the threshold, and not all at once.
 func TestRenewalsAreSpread(t *testing.T) {
 	start := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
 	for threshold, latest := range map[int]int{1: 99, 20: 80, 50: 50, 99: 1} {

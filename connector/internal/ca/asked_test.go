@@ -75,8 +75,8 @@ func TestDeviceRequestIsGivenOn(t *testing.T) {
 	}
 }
 
-// TestDeviceRequestAsksForMore: a CA of others would obey it.
-func TestDeviceRequestAsksForMore(t *testing.T) {
+// TestSC09DeviceRequestAsksForMore: a CA of others would obey it.
+func TestSC09DeviceRequestAsksForMore(t *testing.T) {
 	in := deviceIntent(t)
 	san := func(kind profiles.SANType, v string) []pkix.Extension {
 		return []pkix.Extension{names(t, profiles.SubjectAlternativeName{Type: kind, Value: v})}

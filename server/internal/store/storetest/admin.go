@@ -19,7 +19,7 @@ func adminClasses() []class {
 	return []class{
 		{"apply", applies}, {"apply/dry-run", dryRun}, {"apply/atomic", applyAtomic}, {"apply/dirties-the-user", applyDirties},
 		{"delete", deletes}, {"delete/user with a device (LC-01)", deletesLeaver}, {"import", imports}, {"import/record-deleted", recordDeleted}, {"device-state", deviceState},
-		{"mark-dirty", markDirty}, {"audit", audits}, {"paging", paging}, {"foreign-text", foreignText}, {"ping", ping},
+		{"mark-dirty (CN-07)", markDirty}, {"audit", audits}, {"paging", paging}, {"foreign-text", foreignText}, {"ping", ping},
 	}
 }
 
