@@ -72,6 +72,27 @@ func TestSC04NamesOfTheDevice(t *testing.T) {
 	}
 }
 
+// TestCN03OnlyWhoOffersTheCA: a CA is asked, for a certificate and for its revocation, by connectors that offer it.
+func TestCN03OnlyWhoOffersTheCA(t *testing.T) {
+	w := newWorld(t)
+	w.s.CAs = []link.CA{{Name: "other", Certificate: []byte("root"), Members: []string{"m1"}}, {Name: "softca", Certificate: []byte("root"), Members: []string{"m2", "m3"}}}
+	w.settle()
+	w.s.Device.State, w.s.Enrolment.Dirty = model.DeviceRetiring, true
+	w.settle()
+	kinds := map[link.JobKind]bool{}
+	for key, j := range w.jobs {
+		if j.Kind != link.JobRender {
+			kinds[j.Kind] = true
+			if !slices.Equal(j.Needs, []string{"m2", "m3"}) {
+				t.Errorf("%s goes to %q", key, j.Needs)
+			}
+		}
+	}
+	if !kinds[link.JobIssue] || !kinds[link.JobRevoke] {
+		t.Errorf("jobs %v", kinds)
+	}
+}
+
 // TestLC05LongAway: who comes back after years is told to remove what was imported, and no CA hears of it.
 func TestLC05LongAway(t *testing.T) {
 	for _, way := range []string{"retired", "unassigned"} {
