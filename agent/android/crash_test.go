@@ -184,10 +184,10 @@ func TestAdoptionOnOldVersions(t *testing.T) {
 // Whatever goes wrong on the way, it ends in the same place, and each item is told to be done.
 func TestChaosEndsWell(t *testing.T) {
 	for _, words := range [][]string{{ChaosDuplicate}, {ChaosLost}, {ChaosReorder}, {ChaosCrashInstall}, {ChaosCrashReport},
-		{ChaosDuplicate, ChaosLost, ChaosReorder, ChaosCrashInstall, ChaosCrashReport}} {
+		{ChaosCrashMake}, {ChaosDuplicate, ChaosLost, ChaosReorder, ChaosCrashMake, ChaosCrashInstall, ChaosCrashReport}} {
 		s := newServer(t)
 		d := s.device(t)
-		items := s.house()
+		items := append(s.house(), ownItem("smime-sign-1"))
 		s.want(items...)
 		crashed := settle(t, d, words)
 		for _, i := range items {
@@ -199,7 +199,7 @@ func TestChaosEndsWell(t *testing.T) {
 				t.Errorf("%v: %s is %q for the server", words, i.ID, got)
 			}
 		}
-		if held := s.last(t); len(held.Identities) != 1 || len(held.CAs) != 1 || len(held.MailConfigs) != 1 {
+		if held := s.last(t); len(held.Identities) != 2 || len(s.issued) != 1 || len(held.CAs) != 1 || len(held.MailConfigs) != 1 {
 			t.Errorf("%v: %+v", words, held)
 		}
 		for i := range items {

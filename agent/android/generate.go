@@ -10,11 +10,11 @@ import (
 	"encoding/asn1"
 	"fmt"
 	"net/http"
+	"strings"
 
 	"github.com/waxseal/waxseal/agent/android/framework"
 	"github.com/waxseal/waxseal/agent/scep"
 	"github.com/waxseal/waxseal/platforms/android/companion"
-	"github.com/waxseal/waxseal/profiles"
 )
 
 // Keys that the device makes (android.md section 8.3); each arrow is a place where the app may die and goes on from:
@@ -164,23 +164,16 @@ func generalNames(names []companion.Name) ([]asn1.RawValue, error) {
 	return out, nil
 }
 
+// keyUsage is the extension with the usages that are known here; there is none without any.
 func keyUsage(names []string) ([]pkix.Extension, error) {
-	if len(names) == 0 {
+	known := map[string]byte{"digitalsignature": 0x80, "nonrepudiation": 0x40, "contentcommitment": 0x40, "keyencipherment": 0x20}
+	var bits byte
+	for _, name := range names {
+		bits |= known[strings.ToLower(name)]
+	}
+	if bits == 0 {
 		return nil, nil
 	}
-	bits, err := profiles.KeyUsageBits(names)
-	if err != nil {
-		return nil, err
-	}
-	var first byte
-	for bit, value := range map[x509.KeyUsage]byte{x509.KeyUsageDigitalSignature: 0x80, x509.KeyUsageContentCommitment: 0x40, x509.KeyUsageKeyEncipherment: 0x20} {
-		if bits&bit != 0 {
-			first |= value
-		}
-	}
-	if first == 0 {
-		return nil, nil
-	}
-	extension, err := scep.KeyUsage(first)
+	extension, err := scep.KeyUsage(bits)
 	return []pkix.Extension{extension}, err
 }

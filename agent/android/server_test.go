@@ -80,6 +80,8 @@ type fakeServer struct {
 	goodbyes    []string
 	calls       []string // method and path
 	payloads    int
+	csrs        []*x509.CertificateRequest
+	issued      map[string][]byte // by the request's key
 	// refuse may answer a request itself; it says whether it did.
 	refuse func(w http.ResponseWriter, r *http.Request) bool
 	always bool // the state is answered even when it is known
@@ -93,6 +95,7 @@ func newServer(t *testing.T) *fakeServer {
 	mux.HandleFunc("POST "+companion.PathEnroll, s.enroll)
 	mux.HandleFunc("GET "+companion.PathState, s.getState)
 	mux.HandleFunc("POST "+companion.PathPayload, s.payload)
+	mux.HandleFunc("POST "+companion.PathCSR, s.certify)
 	mux.HandleFunc("PUT "+companion.PathStatus, s.status)
 	mux.HandleFunc("POST "+companion.PathInventory, s.inventory)
 	mux.HandleFunc("POST "+companion.PathEvents, s.takeEvents)

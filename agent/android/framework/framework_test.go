@@ -3,6 +3,7 @@ package framework
 import (
 	"crypto/ed25519"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/x509"
 	"encoding/json"
 	"errors"
@@ -31,6 +32,16 @@ func phone(t *testing.T, sdk int) (*Phone, KeyPair) {
 		t.Fatal(ok, err)
 	}
 	return p, pair
+}
+
+// chainOf parses the chain of a key.
+func (p *Phone) chainOf(alias string) []*x509.Certificate {
+	var out []*x509.Certificate
+	for _, der := range p.Work.Keys[alias].Chain {
+		cert, _ := x509.ParseCertificate(der)
+		out = append(out, cert)
+	}
+	return out
 }
 
 func newPair(t *testing.T) KeyPair {
@@ -62,6 +73,13 @@ func TestCalls(t *testing.T) {
 	}{
 		{"installKeyPair", 28, ScopeCertInstall, func(p *Phone) (bool, error) { return p.InstallKeyPair(manager, "n", pair, FlagRequestAccess) }},
 		{"installKeyPair without flags", 24, ScopeCertInstall, func(p *Phone) (bool, error) { return p.InstallKeyPairBefore28(manager, "n", pair, false) }},
+		{"generateKeyPair", 28, ScopeCertInstall, func(p *Phone) (bool, error) {
+			key, err := p.GenerateKeyPair(manager, "n", func() (*rsa.PrivateKey, error) { return testpki.PoolKey(t, 1), nil })
+			return key != nil, err
+		}},
+		{"setKeyPairCertificate", 28, ScopeCertInstall, func(p *Phone) (bool, error) {
+			return p.SetKeyPairCertificate(manager, "k", p.chainOf("k"), true)
+		}},
 		{"removeKeyPair", 24, ScopeCertInstall, func(p *Phone) (bool, error) { return p.RemoveKeyPair(manager, "k") }},
 		{"hasKeyPair", 31, ScopeCertInstall, func(p *Phone) (bool, error) { return p.HasKeyPair(manager, "k") }},
 		{"grantKeyPairToApp", 30, ScopeCertSelection, func(p *Phone) (bool, error) { return p.GrantKeyPairToApp(manager, "k", reader) }},
@@ -105,6 +123,41 @@ func TestCalls(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A key that is made here can be used by who had it made, has no certificate until it gets its own, and takes the place of
+// what was under the alias.
+func TestGeneratedKey(t *testing.T) {
+	hardware := func() (*rsa.PrivateKey, error) { return testpki.PoolKey(t, 1), nil }
+	p, pair := phone(t, 35)
+	key, err := p.GenerateKeyPair(manager, "k", hardware)
+	if err != nil || key == nil || p.CertificateChain(manager, "k") != nil || p.Work.Keys["k"].Fingerprint() != "" || p.PrivateKey(reader, "k") != nil {
+		t.Fatal(key, err)
+	}
+	if ok, err := p.SetKeyPairCertificate(manager, "k", pair.Chain, true); ok || err != nil {
+		t.Error("it took the certificate of another key", err)
+	}
+	if ok, err := p.SetKeyPairCertificate(manager, "nothing", pair.Chain, true); ok || err != nil {
+		t.Error("a key that is not there took a certificate", err)
+	}
+	cert := testpki.SelfSigned(t, testpki.Options{Key: testpki.PoolKey(t, 1)}).Cert
+	if ok, err := p.SetKeyPairCertificate(manager, "k", []*x509.Certificate{cert}, true); !ok || err != nil || p.Work.Keys["k"].Fingerprint() != Fingerprint(cert.Raw) {
+		t.Error(ok, err)
+	}
+	if err := p.Pick(reader, "k"); err != nil {
+		t.Error(err)
+	}
+	if _, err := p.GenerateKeyPair(manager, "", hardware); class(false, err) != IllegalArgument {
+		t.Error(err)
+	}
+	p.StorageFull = true
+	if key, err := p.GenerateKeyPair(manager, "full", hardware); key != nil || err != nil {
+		t.Error(key, err)
+	}
+	p.StorageFull = false
+	if _, err := p.GenerateKeyPair(manager, "broken", func() (*rsa.PrivateKey, error) { return nil, errors.New("broken") }); err == nil {
+		t.Error("broken hardware made a key")
 	}
 }
 
