@@ -74,14 +74,19 @@ func usual(t testing.TB) Options {
 	return Options{AccountKey: string(testpki.SelfSigned(t, testpki.Options{CN: "account", Key: testpki.PoolKey(t, 3)}).KeyPEM())}
 }
 
-func (f *fake) settings(o Options) ca.Settings {
-	f.t.Helper()
+func encode(t testing.TB, o Options) json.RawMessage {
+	t.Helper()
 	raw, err := json.Marshal(o)
 	if err != nil {
-		f.t.Fatal(err)
+		t.Fatal(err)
 	}
+	return raw
+}
+
+func (f *fake) settings(o Options) ca.Settings {
+	f.t.Helper()
 	roots := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: f.http.Certificate().Raw})
-	return ca.Settings{Name: "corp", Kind: "acme", URL: f.http.URL + "/directory", TLSRoots: string(roots), Issuers: string(f.ca.CertPEM()), Options: raw}
+	return ca.Settings{Name: "corp", Kind: "acme", URL: f.http.URL + "/directory", TLSRoots: string(roots), Issuers: string(f.ca.CertPEM()), Options: encode(f.t, o)}
 }
 
 func (f *fake) adapter(o Options) *adapter {

@@ -114,7 +114,11 @@ func (a *adapter) order(ctx context.Context, client *acme.Client, q ledger.Quest
 		return nil, err
 	}
 	order, err := client.AuthorizeOrder(ctx, ids, options...)
-	if err != nil {
+	var problem *acme.Error
+	switch {
+	case errors.As(err, &problem) && final(problem): // some CAs say no more than "malformed"
+		return nil, ca.Refuse("%s (asked for names of type %s)", problemWords(problem), ids[0].Type)
+	case err != nil:
 		return nil, err
 	}
 	if order.URI == "" {
