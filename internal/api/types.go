@@ -198,7 +198,7 @@ type LinkRequest struct {
 	User     string            `json:"user" doc:"UPN"`
 	Platform profiles.Platform `json:"platform,omitempty" doc:"ios (default), macos, windows or android"`
 	// Expires is a duration such as "72h", which is the default.
-	Expires string `json:"expires,omitempty" doc:"Duration such as 72h, the default; at most 30 days"`
+	Expires string `json:"expires,omitempty" doc:"Duration such as 72h, the default; at most 90 days"`
 }
 
 // Link is an enrolment link; it is shown once.
