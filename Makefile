@@ -4,10 +4,10 @@ BIN := bin
 PROGRAMS := server connector agent
 GOFLAGS_BUILD := -trimpath -buildvcs=false
 
-.PHONY: help build demo test lint bench fuzz check
+.PHONY: help build demo test lint lint-certificates bench fuzz check
 
 help: ## what can be made
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
 
 check:
 	@command -v $(GO) >/dev/null || { echo "error: Go is not installed; hint: get 1.26 or newer from https://go.dev/dl" >&2; exit 1; }
@@ -33,6 +33,9 @@ lint: check ## gofmt, go vet, and staticcheck where it is installed
 	$(GO) vet ./...
 	@if command -v staticcheck >/dev/null; then staticcheck ./...; \
 	else echo "staticcheck is not installed; hint: go install honnef.co/go/tools/cmd/staticcheck@latest" >&2; fi
+
+lint-certificates: check ## zlint looks at what the built-in CA makes; it is fetched, and is no part of the module
+	cd tests/lint && $(GO) vet . && $(GO) test -count=1 .
 
 bench: check ## figures, each as a ratio to something measured in the same run
 	$(GO) test -run '^$$' -bench . -benchtime 2s ./tests/...

@@ -36,7 +36,7 @@ func (c *CA) lists(f keyring.Family, number int64) ([]link.StatusFile, error) {
 		if err != nil {
 			return nil, err
 		}
-		from := now.Add(-backdate).Truncate(time.Second)
+		from := knownSince(now, latest(entries))
 		der, err := a.SignCRL(&x509.RevocationList{Number: big.NewInt(number), ThisUpdate: from, NextUpdate: from.Add(listLife),
 			RevokedCertificateEntries: entries})
 		if err != nil {
@@ -45,4 +45,26 @@ func (c *CA) lists(f keyring.Family, number int64) ([]link.StatusFile, error) {
 		out = append(out, link.StatusFile{Name: link.CRLFile(string(a.Name)), Content: der})
 	}
 	return out, nil
+}
+
+// knownSince is since when what a list or an answer says was so: for clients with a slow clock a while ago, and not before
+// the last revocation in it.
+func knownSince(now, revoked time.Time) time.Time {
+	from := now.UTC().Add(-backdate).Truncate(time.Second)
+	if revoked.After(from) {
+		from = revoked.UTC()
+	}
+	if from.After(now) { // another connector's clock
+		from = now.UTC().Truncate(time.Second)
+	}
+	return from
+}
+
+func latest(entries []x509.RevocationListEntry) (last time.Time) {
+	for _, e := range entries {
+		if e.RevocationTime.After(last) {
+			last = e.RevocationTime
+		}
+	}
+	return last
 }

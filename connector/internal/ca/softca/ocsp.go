@@ -83,7 +83,7 @@ func (r *responder) answer(a *keyring.Authority, l learned, now time.Time) (link
 	if !ok {
 		return out, fmt.Errorf("%.64q is no serial number", l.Serial)
 	}
-	from := now.UTC().Add(-backdate).Truncate(time.Second)
+	from := knownSince(now, l.At)
 	t := ocsp.Response{Status: ocsp.Good, SerialNumber: serial, ThisUpdate: from, NextUpdate: from.Add(answerLife), Certificate: r.certificate}
 	if t.NextUpdate.After(r.certificate.NotAfter) {
 		t.NextUpdate = r.certificate.NotAfter // the issuing CA is about to end

@@ -40,6 +40,17 @@ func TestListsAndAnswers(t *testing.T) {
 	if got := c.state(good) + ", " + c.state(bad); got != "good, revoked 1" {
 		t.Errorf("answers %s", got)
 	}
+	if list := c.list("softca"); list.ThisUpdate.Before(list.RevokedCertificateEntries[0].RevocationTime) {
+		t.Errorf("the list says of %s what was so at %s only", list.ThisUpdate, list.RevokedCertificateEntries[0].RevocationTime)
+	}
+}
+
+func TestKnownSince(t *testing.T) {
+	for _, tc := range []struct{ revoked, want time.Duration }{{-time.Hour, -backdate}, {-time.Minute, -time.Minute}, {time.Minute, 0}} {
+		if got := knownSince(testNow, testNow.Add(tc.revoked)).Sub(testNow); got != tc.want {
+			t.Errorf("revoked at %s: %s, want %s", tc.revoked, got, tc.want)
+		}
+	}
 }
 
 // TestDaily: answers are made anew daily, and lists too, and nothing in between.
