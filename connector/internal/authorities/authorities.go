@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/waxseal/waxseal/connector/internal/ca"
+	"github.com/waxseal/waxseal/connector/internal/ca/acmeca"
 	"github.com/waxseal/waxseal/connector/internal/ca/adcs"
 	"github.com/waxseal/waxseal/connector/internal/ca/digicert"
 	"github.com/waxseal/waxseal/connector/internal/ca/estca"
@@ -27,6 +28,7 @@ type Maker func(s ca.Settings, env ca.Env) (ledger.Upstream, error)
 // makers has every kind.
 func makers() map[string]Maker {
 	return map[string]Maker{
+		"acme":            acmeca.New,
 		"adcs":            adcs.New,
 		"digicert":        digicert.New,
 		"digicert-legacy": digicert.NewLegacy,
