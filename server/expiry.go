@@ -12,6 +12,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/waxseal/waxseal/internal/link"
 	"github.com/waxseal/waxseal/server/internal/expiry"
 )
 
@@ -89,6 +90,17 @@ func (s *server) webhook() (*expiry.Webhook, error) {
 	return hook, nil
 }
 
+// remedyOf says what an admin does about a CA that ends.
+func remedyOf(ca link.CA) string {
+	switch {
+	case ca.Kind == "softca":
+		return "waxseal-connector ca roll makes the next issuing CA; under a root that ends, a new connector keyring is needed"
+	case ca.Kind == link.KindPartner:
+		return "ask the partner for its next issuing certificate, and give it to the server: waxctl partner remove, then add with --issuer-cert"
+	}
+	return "when the CA has its next certificate, put it into issuersFile of the settings: waxseal-connector ca set"
+}
+
 // ownCertificates are those of the server and of the CAs that connectors offer.
 func (s *server) ownCertificates(ctx context.Context) ([]expiry.Item, error) {
 	var items []expiry.Item
@@ -115,7 +127,7 @@ func (s *server) ownCertificates(ctx context.Context) ([]expiry.Item, error) {
 	add(expiry.KindCA, "device-ca", parse(trust.DeviceCA), "devices must be enrolled again under a new connector keyring before it ends")
 	for _, ca := range trust.CAs {
 		for _, der := range append([][]byte{ca.Certificate}, ca.Chain...) {
-			add(expiry.KindCA, ca.Name, parse(der), "roll it over at the CA, and tell the connectors: waxseal-connector ca")
+			add(expiry.KindCA, ca.Name, parse(der), remedyOf(ca))
 		}
 	}
 	return items, nil
