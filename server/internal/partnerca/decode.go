@@ -103,6 +103,9 @@ func (a *asked) request() (csr *x509.CertificateRequest, challenge string, err e
 	if csr, err = x509.ParseCertificateRequest(der); err != nil {
 		return nil, "", undecodable("it is no PKCS #10")
 	}
+	if csr.CheckSignature() != nil { // first of all, before anything is said of the challenge (PA-06)
+		return nil, "", &issuance.Fault{Code: issuance.SignatureValidationFailed, Detail: "the request is not signed by its own key"}
+	}
 	if challenge, err = scepmsg.ChallengePassword(csr); err != nil {
 		return nil, "", undecodable("its challenge password cannot be read")
 	}
