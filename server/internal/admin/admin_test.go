@@ -422,6 +422,7 @@ func TestImport(t *testing.T) {
 	if err != nil || len(certificates.Items) != 1 || certificates.Items[0].Status != "current" || certificates.Items[0].Purpose != profiles.PurposeSMIMEEncryption {
 		t.Errorf("%+v, %v", certificates, err)
 	}
+	problem(t, b.DeleteObject(t.Context(), profiles.KindUser, "alice@corp.test"), 409, "first retire or wipe") // LC-01
 	if err := b.DeleteRecord(t.Context(), records.Items[0].ID); err != nil {
 		t.Error(err)
 	}

@@ -201,6 +201,14 @@ func assignments(objects []profiles.Object) map[string][]string {
 	return out
 }
 
+// beforeDelete is what has to be done first, in the order that leaves no key behind.
+func beforeDelete(kind profiles.Kind) string {
+	if kind == profiles.KindUser {
+		return "first retire or wipe each of the user's devices, and when they have left, delete the user's escrow records"
+	}
+	return "remove the assignments and Email profiles that need it first"
+}
+
 type deleteInput struct {
 	Kind string `query:"kind" required:"true"`
 	Name string `query:"name" required:"true" minLength:"1" maxLength:"320"`
@@ -217,7 +225,7 @@ func (s *Service) deleteObject(ctx context.Context, in *deleteInput) (*struct{},
 		return nil, refuse(http.StatusNotFound, "", "there is no %s %q", in.Kind, in.Name)
 	case errors.Is(err, model.ErrConflict):
 		s.refused(ctx, "objects.delete", in.Kind+" "+in.Name, "still in use")
-		return nil, refuse(http.StatusConflict, "", "%s %q is still in use: remove the assignments, Email profiles or devices that need it first", in.Kind, in.Name)
+		return nil, refuse(http.StatusConflict, "", "%s %q is still in use: %s", in.Kind, in.Name, beforeDelete(kind))
 	case err != nil:
 		return nil, err
 	}
