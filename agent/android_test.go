@@ -83,12 +83,12 @@ func TestCommandsOfAndroid(t *testing.T) {
 		want string
 	}{
 		{[]string{"info"}, `"platform":"android"`},
-		{[]string{"info"}, `"capabilities":["cert_install","ca_install","has_key_pair","cert_selection"]`},
+		{[]string{"info"}, `"capabilities":["cert_install","ca_install","has_key_pair","generate_key","cert_selection"]`},
 		{[]string{"lock"}, ""},
 		{[]string{"info"}, `"userUnlocked":false`},
 		{[]string{"lock", "--off"}, ""},
 		{[]string{"delegation", "revoke", "cert_selection"}, ""},
-		{[]string{"info"}, `"capabilities":["cert_install","ca_install","has_key_pair"]`},
+		{[]string{"info"}, `"capabilities":["cert_install","ca_install","has_key_pair","generate_key"]`},
 		{[]string{"delegation", "grant", "cert_selection"}, ""},
 		{[]string{"apps", "list"}, "com.google.android.gm\t1"},
 		{[]string{"apps", "install", "org.example.mail"}, ""},

@@ -41,7 +41,7 @@ func TestEnroll(t *testing.T) {
 	}
 	contains(t, d.Enroll(t.Context(), cfg.Source), "enrolled already")
 	f := d.Facts()
-	if f.DeviceID != "device-1" || f.SDK != 35 || f.ManagementMode != framework.ModeCompanion || len(f.Capabilities) != 4 || d.Info().BuildVersion != "API 35" {
+	if f.DeviceID != "device-1" || f.SDK != 35 || f.ManagementMode != framework.ModeCompanion || len(f.Capabilities) != 5 || d.Info().BuildVersion != "API 35" {
 		t.Errorf("%+v", f)
 	}
 }

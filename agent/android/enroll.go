@@ -138,6 +138,9 @@ func (d *Device) capabilities() []companion.Capability {
 		if phone.SDK >= framework.APIHasKey {
 			out = append(out, companion.CapabilityHasKeyPair)
 		}
+		if phone.SDK >= framework.APIGenerate {
+			out = append(out, companion.CapabilityGenerateKey)
+		}
 	}
 	if phone.May(Package, framework.ScopeCertSelection) && phone.SDK >= framework.APIGrants {
 		out = append(out, companion.CapabilityCertSelection)

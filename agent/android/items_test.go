@@ -36,7 +36,7 @@ func TestInstallAndRemove(t *testing.T) {
 	}
 	inv := s.last(t)
 	if inv.Identities[0].Alias != "smime-enc-1" || !slices.Equal(inv.Identities[0].Grants, []string{outlook}) || inv.MailConfigs[0].Revision != "r1" ||
-		len(inv.CAs) != 1 || inv.Generation != "g1" || !inv.ScreenLock || !inv.UserUnlocked || len(inv.Apps) != 3 || len(inv.Capabilities) != 4 {
+		len(inv.CAs) != 1 || inv.Generation != "g1" || !inv.ScreenLock || !inv.UserUnlocked || len(inv.Apps) != 3 || len(inv.Capabilities) != 5 {
 		t.Errorf("%+v", inv)
 	}
 	s.told = nil
