@@ -396,6 +396,7 @@ func seal(t *testing.T, id *testpki.Identity, owner string, to ...escrow.Member)
 	return api.ImportRequest{Record: r, Certificate: id.Cert.Raw, User: "alice@corp.test", Purpose: profiles.PurposeSMIMEEncryption}
 }
 
+// LC-01, among other things: whose keys are here cannot be deleted by the way.
 func TestImport(t *testing.T) {
 	b := newBench(t)
 	b.sales(t)
@@ -422,7 +423,7 @@ func TestImport(t *testing.T) {
 	if err != nil || len(certificates.Items) != 1 || certificates.Items[0].Status != "current" || certificates.Items[0].Purpose != profiles.PurposeSMIMEEncryption {
 		t.Errorf("%+v, %v", certificates, err)
 	}
-	problem(t, b.DeleteObject(t.Context(), profiles.KindUser, "alice@corp.test"), 409, "first retire or wipe") // LC-01
+	problem(t, b.DeleteObject(t.Context(), profiles.KindUser, "alice@corp.test"), 409, "first retire or wipe")
 	if err := b.DeleteRecord(t.Context(), records.Items[0].ID); err != nil {
 		t.Error(err)
 	}
