@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -93,12 +94,13 @@ func (r *round) certificateFor(ctx context.Context, rec *record, key crypto.Sign
 // noCertificate says what a refusal means for the item. A key that gets no certificate is of no use: the next attempt makes
 // another one.
 func (r *round) noCertificate(ctx context.Context, rec *record, err error) (outcome, error) {
-	if codeOf(err) != companion.CodeCSRRefused {
+	var no *refusal
+	if !errors.As(err, &no) || no.problem.Code != companion.CodeCSRRefused {
 		return r.noEnvelope(ctx, err)
 	}
 	r.removeIdentity(rec)
 	r.acted()
-	return fault(companion.ErrCSRRefused, err.Error(), nil), nil
+	return fault(companion.ErrCSRRefused, no.problem.Detail, nil), nil
 }
 
 // setCertificate puts a certificate to its key, unless it has it already.

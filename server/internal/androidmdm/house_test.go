@@ -57,8 +57,9 @@ type house struct {
 	connector model.Connector
 	user      model.User
 	keySet    *escrow.SignedKeySet
-	silent    bool // the connector does nothing
-	made      int  // keys that phones made for themselves
+	silent    bool   // the connector does nothing
+	refuses   string // why the CA issues nothing
+	made      int    // keys that phones made for themselves
 	wait      time.Duration
 }
 

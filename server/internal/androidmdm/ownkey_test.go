@@ -32,6 +32,10 @@ func (h *house) certifyOwn(j model.Job, done *connectorapi.Completion) error {
 	if err := json.Unmarshal(j.Payload, &order); err != nil {
 		return err
 	}
+	if h.refuses != "" {
+		done.Failure = &connectorapi.Failure{Message: h.refuses, Final: true}
+		return nil
+	}
 	csr, err := x509.ParseCertificateRequest(order.CSR)
 	if err != nil {
 		return err
@@ -150,6 +154,8 @@ func TestOwnKeys(t *testing.T) {
 			}
 		}},
 		{"the connector is slow", slowCertificate},
+		{"the CA refuses", refusedCertificate},
+		{"the app is installed anew", ownReinstalled},
 		{"the profile is taken away", func(h *house) {
 			d := h.device()
 			h.sync(d)
@@ -233,5 +239,43 @@ func slowCertificate(h *house) {
 	h.signs(d, 1)
 	if h.made != 2 {
 		h.Errorf("%d keys were made, want the wrap key and one", h.made)
+	}
+}
+
+// refusedCertificate: people can read why, and the next attempt makes another key.
+func refusedCertificate(h *house) {
+	d := h.device()
+	h.refuses = "corp, profile sign: no such template"
+	if _, err := d.Sync(h.Context(), 0); err == nil || !strings.Contains(err.Error(), h.refuses) {
+		h.Error(err)
+	}
+	doc := h.documents(d)["identity.sign"]
+	if alias, _ := h.own(d); doc.Status != model.DocumentFailed || doc.Reason != platforms.ReasonIssueRefused || !strings.Contains(doc.Detail, h.refuses) || alias != "" {
+		h.Errorf("%s %s %s, and the key %q", doc.Status, doc.Reason, doc.Detail, alias)
+	}
+	h.refuses, h.now = "", h.now.Add(2*time.Minute)
+	h.sync(d)
+	h.signs(d, 1)
+}
+
+// ownReinstalled: another installation is another device, which makes a key of its own; nobody has that of the former.
+func ownReinstalled(h *house) {
+	d := h.device()
+	h.sync(d)
+	former := h.signs(d, 1)
+	h.ok(d.Chaos(phone.ChaosReinstall))
+	if _, err := d.Sync(h.Context(), 0); !errors.Is(err, phone.ErrNotEnrolled) {
+		h.Fatal(err)
+	}
+	h.ok(d.Chaos())
+	h.ok(d.Enroll(h.Context(), h.link()))
+	h.sync(d)
+	for id, doc := range h.documents(d) {
+		if doc.Status != model.DocumentVerified || strings.HasSuffix(doc.Document.Identifier, former) {
+			h.Errorf("%s (%s) is %s: %s", id, doc.Document.Identifier, doc.Status, doc.Detail)
+		}
+	}
+	if n := len(d.Phone().Work.Keys); n != 5 {
+		h.Errorf("%d keys, want 3 of the history and one of each installation", n)
 	}
 }

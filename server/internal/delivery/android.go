@@ -289,11 +289,19 @@ func companionReport(snap Snapshot, d model.DocumentState, c *model.Command, r c
 		}
 		return reconcile.Report{Outcome: reconcile.OutcomeDone}, true, nil
 	case companion.StateFailed:
-		return reconcile.Report{Outcome: reconcile.OutcomeFailed, Error: sentence(r.Error)}, true, nil
+		return reconcile.Report{Outcome: reconcile.OutcomeFailed, Reason: failingReason(r), Error: sentence(r.Error)}, true, nil
 	case companion.StateWaitingUser, companion.StateWaitingApp, companion.StateRetryWait:
 		return reconcile.Report{Outcome: reconcile.OutcomeNotNow, Error: sentence(r.Error), Reason: waitingReason(r)}, true, nil
 	}
 	return report, false, nil
+}
+
+// failingReason is empty where the device itself refused.
+func failingReason(r companion.StatusReport) platforms.Reason {
+	if r.Error != nil && r.Error.Code == companion.ErrCSRRefused {
+		return platforms.ReasonIssueRefused
+	}
+	return ""
 }
 
 func waitingReason(r companion.StatusReport) platforms.Reason {

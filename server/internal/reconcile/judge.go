@@ -163,10 +163,14 @@ func keepsFailing(w *work, d *model.DocumentState) bool {
 		return false
 	}
 	d.Status = model.DocumentFailed
-	if d.Reason != platforms.ReasonRenderFailed && d.Reason != platforms.ReasonVanished {
+	switch d.Reason {
+	case platforms.ReasonRenderFailed, platforms.ReasonVanished:
+		return true
+	case platforms.ReasonIssueRefused:
+	default:
 		d.Reason = platforms.ReasonDeviceRefused
-		w.partnerRefused(d)
 	}
+	w.partnerRefused(d)
 	return true
 }
 
