@@ -63,29 +63,39 @@ func (a *Apple) Report(ctx context.Context, enr model.Enrolment, r *mdm.Report) 
 	return nil, 0, fmt.Errorf("enrolment %s: %d documents in a row could not be written", enr.ID, renderTries)
 }
 
-// renewEvery is how often a device is told at most to renew its identity: once in each such part of time in which it speaks.
+// renewEvery is how often a device that has nothing else to do is told to renew its identity: at most once in each such part
+// of time in which it speaks.
 const renewEvery = 6 * time.Hour
 
-// renewal tells a device for which there is nothing else to do to install the enrolment profile again, when its identity
-// ends soon: that runs SCEP anew, and the device speaks with the new identity from then on (apple.md section 1.10). A Mac's
-// user has none of their own.
+// renewal tells a device for which there is nothing else to do, or nothing any more, to install the enrolment profile again,
+// when its identity ends soon: that runs SCEP anew, and the device speaks with the new identity from then on (apple.md section
+// 1.10). A device that is woken only for work never comes idle, so that the end of the work is the time, too. A Mac's user has
+// no identity of their own.
 func (a *Apple) renewal(enr model.Enrolment, r reconcile.Report) ([]byte, error) {
-	if a.Renewal == nil || r.Outcome != reconcile.OutcomeIdle || enr.Channel == model.ChannelUser || enr.State != model.EnrolmentActive {
+	if a.Renewal == nil || enr.Channel == model.ChannelUser || enr.State != model.EnrolmentActive {
 		return nil, nil
 	}
-	now := a.Service.c.Clock()
-	if enr.LastSeen.Truncate(renewEvery).Equal(now.Truncate(renewEvery)) || !a.Due(enr) {
+	now, uuid := a.Service.c.Clock(), renewalUUID(enr)
+	idle := r.Outcome == reconcile.OutcomeIdle && !enr.LastSeen.Truncate(renewEvery).Equal(now.Truncate(renewEvery))
+	ready := r.Outcome == reconcile.OutcomeDone && r.CommandUUID != uuid
+	if !idle && !ready || !a.Due(enr) {
 		return nil, nil
 	}
 	profile, err := a.Renewal(enr)
 	if err != nil || profile == nil {
 		return nil, err
 	}
-	body, err := mdm.InstallProfile(a.Service.c.NewUUID(), profile).Encode()
+	body, err := mdm.InstallProfile(uuid, profile).Encode()
 	if err != nil {
 		return nil, fmt.Errorf("encode the renewal of enrolment %s: %w", enr.ID, err)
 	}
 	return body, nil
+}
+
+// renewalUUID names the command that renews one identity, so that its answer is known and does not bring it again.
+func renewalUUID(enr model.Enrolment) string {
+	sum := sha256.Sum256([]byte("renewal " + enr.ID + " " + enr.CertSHA256))
+	return strings.ToUpper(fmt.Sprintf("%x-%x-%x-%x-%x", sum[:4], sum[4:6], sum[6:8], sum[8:10], sum[10:16]))
 }
 
 func (a *Apple) encode(ctx context.Context, enrolmentID string, act reconcile.Action) ([]byte, error) {
