@@ -65,10 +65,10 @@ func TestRealStepCA(t *testing.T) {
 
 func realNames(t *testing.T, up enroller) {
 	in := intent(t)
-	in.Template, in.KeyUsage = "signin", []string{"digitalSignature"}
+	in.Template, in.KeyUsage = "signin", []string{"digitalSignature", "nonRepudiation"}
 	in.SANs = append(in.SANs, profiles.SubjectAlternativeName{Type: profiles.SANUPN, Value: "alice@corp.test"})
 	leaf := mustEnroll(t, up, in)
-	if leaf.KeyUsage != x509.KeyUsageDigitalSignature || len(leaf.ExtKeyUsage) != 2 || leaf.Subject.CommonName != "Alice Example" {
+	if leaf.KeyUsage != x509.KeyUsageDigitalSignature|x509.KeyUsageContentCommitment || len(leaf.ExtKeyUsage) != 2 || leaf.Subject.CommonName != "Alice Example" {
 		t.Errorf("key usage %b, uses %v, subject %s", leaf.KeyUsage, leaf.ExtKeyUsage, leaf.Subject)
 	}
 	if !strings.Contains(string(leaf.Raw), "\x0c\x0falice@corp.test") {

@@ -176,7 +176,7 @@ type confirmation struct {
 func (a *adapter) signToken(s *signer, in ca.Intent, csr []byte) (string, error) {
 	sum := sha256.Sum256(csr)
 	c := claims{Bound: &confirmation{base64.RawURLEncoding.EncodeToString(sum[:])},
-		Waxseal: &wishes{Template: in.Template, KeyUsage: in.KeyUsage, ExtKeyUsage: in.ExtendedKeyUsage}}
+		Waxseal: &wishes{Template: in.Template, KeyUsage: keyUsage(in.KeyUsage), ExtKeyUsage: in.ExtendedKeyUsage}}
 	for _, san := range in.SANs {
 		if san.Type == profiles.SANUPN { // step-ca's list has no word for it
 			c.Waxseal.UPNs = append(c.Waxseal.UPNs, san.Value)
@@ -191,6 +191,18 @@ func (a *adapter) signToken(s *signer, in ca.Intent, csr []byte) (string, error)
 		return "", ca.Refuse("the profile gives no mail address and no other name that step-ca could certify")
 	}
 	return a.token(s, "/1.0/sign", c)
+}
+
+// keyUsage gives nonRepudiation its later name (RFC 5280 section 4.2.1.3), the only one that step-ca's templates know.
+func keyUsage(names []string) []string {
+	var out []string
+	for _, name := range names {
+		if strings.EqualFold(name, "nonRepudiation") {
+			name = "contentCommitment"
+		}
+		out = append(out, name)
+	}
+	return out
 }
 
 func commonName(der []byte) string {
