@@ -42,7 +42,11 @@ func dialects(t *testing.T, f func(t *testing.T, java bool)) {
 }
 
 func (w *world) client(java bool) *client {
-	return &client{t: w, java: java, config: configuration(w.url, w.partner.AppID)}
+	c := &client{t: w, java: java, config: configuration(w.url, w.partner.AppID)}
+	if java {
+		c.config["AUTH_AUTHORITY"] += "adfs/"
+	}
+	return c
 }
 
 // problem is an answer that is not 2xx.
@@ -87,10 +91,10 @@ func (c *client) do(method, target string, header map[string]string, body []byte
 func (c *client) token(resource string) (string, error) {
 	form := url.Values{"grant_type": {"client_credentials"}, "client_id": {c.config["AAD_APP_ID"]}, "client_secret": {c.config["AAD_APP_KEY"]}}
 	target := c.config["AUTH_AUTHORITY"] + c.config["TENANT"]
-	if c.java {
+	if c.java { // MSAL asks Microsoft about every authority, but for one of the kind of AD FS, whose first segment is its all
 		form.Set("scope", resource+"/.default") // with INTUNE_RESOURCE_URL, two slashes
 		form.Set("client_info", "1")
-		target += "/oauth2/v2.0/token"
+		target = strings.TrimSuffix(target, "/"+c.config["TENANT"]) + "/oauth2/token"
 	} else {
 		form.Set("resource", resource)
 		target += "/oauth2/token"
