@@ -8,6 +8,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -287,7 +288,7 @@ func FuzzCheckRendered(f *testing.F) {
 }
 
 func FuzzItem(f *testing.F) {
-	docs := Plan(sales(f))
+	docs := slices.Concat(Plan(sales(f)), Plan(asking(f, asked(issued))))
 	for _, d := range docs {
 		f.Add(d.Identifier, []byte(d.Body))
 	}
