@@ -14,7 +14,7 @@ import (
 )
 
 // ErrNoRoot says that this keyring does not have the escrow root: only the first connector's does.
-var ErrNoRoot = errors.New("this keyring does not hold the escrow root; approve runs beside the first connector's keyring")
+var ErrNoRoot = errors.New("this keyring does not hold the escrow root; approve and ca roll run beside the first connector's keyring")
 
 // HasRoot tells whether the keyring can sign key sets.
 func (k *Keyring) HasRoot() bool { return k.has(fileRootKey) }

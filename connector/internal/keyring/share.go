@@ -66,6 +66,24 @@ func (k *Keyring) ShareAuthorities(to escrow.Member) ([]byte, error) {
 	return escrow.SealBlob(sharePurpose, message, to)
 }
 
+// ShareWithOthers seals the CA keys to every other connector of the key set, by the ids of their keys.
+func (k *Keyring) ShareWithOthers() (map[string][]byte, error) {
+	set, err := k.KeySet()
+	if err != nil {
+		return nil, err
+	}
+	out := map[string][]byte{}
+	for _, m := range set.Connectors() {
+		if m.ID == k.Member().ID {
+			continue
+		}
+		if out[m.ID], err = k.ShareAuthorities(m); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
 func (k *Keyring) exportAuthority(name AuthorityName) (sharedCA, error) {
 	a, err := k.Authority(name)
 	if err != nil {

@@ -3,6 +3,7 @@ package keyring
 import (
 	"crypto/rand"
 	"crypto/x509"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -86,6 +87,36 @@ func TestRoll(t *testing.T) {
 	}
 	if next.Certificate.CheckSignatureFrom(f.Anchor()) != nil {
 		t.Error("the next issuing CA is not under the root")
+	}
+}
+
+// TestRollCutShort: a CA counts from when its certificate is there, which is written last. Before, the next try makes it.
+func TestRollCutShort(t *testing.T) {
+	for name, before := range map[string]func(k *Keyring) error{
+		"after the audit entry":     func(k *Keyring) error { return k.Audit(Event{Action: ActionRoll}) },
+		"while the key was written": func(k *Keyring) error { return os.WriteFile(k.Path(".softca-2.key.1"), []byte("half"), 0o600) },
+		"after the key was written": func(k *Keyring) error { return k.writePrivate("softca-2.key", []byte("another key")) },
+		"while its certificate was": func(k *Keyring) error { return os.WriteFile(k.Path(".softca-2.pem.1"), []byte("half"), 0o600) },
+	} {
+		k := testKeyring(t, nil)
+		if err := before(k); err != nil {
+			t.Fatal(err)
+		}
+		if f := family(t, k); len(f.Issuing) != 1 {
+			t.Errorf("%s: %d issuing CAs", name, len(f.Issuing))
+		}
+		next, err := k.RollSMIME()
+		if err != nil || next.Name != "softca-2" {
+			t.Errorf("%s: got %v, %v", name, next, err)
+			continue
+		}
+		again, err := Open(k.dir, Options{Rand: rand.Reader, Clock: func() time.Time { return testNow }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if f := family(t, again); len(f.Issuing) != 2 || !f.Current().Certificate.Equal(next.Certificate) {
+			t.Errorf("%s: opened anew: %d issuing CAs", name, len(f.Issuing))
+		}
 	}
 }
 

@@ -192,7 +192,7 @@ func (s *Server) result(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// status takes everything and has nothing to tell but the number of the lists.
+// status takes everything, keeps files and CA keys for other connectors, and has nothing to tell but the number of the lists.
 func (s *Server) status(w http.ResponseWriter, r *http.Request) {
 	if s.caller(w, r) == nil {
 		return
@@ -200,6 +200,11 @@ func (s *Server) status(w http.ResponseWriter, r *http.Request) {
 	var in link.StatusRequest
 	_ = json.NewDecoder(r.Body).Decode(&in)
 	out := link.StatusResponse{Cursor: in.Cursor}
+	for _, c := range s.Connectors {
+		if sealed, ok := in.Shared[c.Request.Member.ID]; ok {
+			c.SealedCAs = sealed
+		}
+	}
 	for _, f := range in.Files {
 		s.Files[f.Name] = f.Content
 	}

@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"errors"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -413,5 +414,20 @@ func TestRoll(t *testing.T) {
 	}
 	if !bytes.Contains(s.Seen.Bytes(), []byte(base64.StdEncoding.EncodeToString(next.Certificate.Raw))) {
 		t.Error("the server did not hear of the new issuing CA")
+	}
+	s.Fail = func(string) (int, bool) { return http.StatusServiceUnavailable, false }
+	next, err = a.Roll(t.Context())
+	if err == nil || next == nil || next.Name != "softca-3" {
+		t.Errorf("while the server is away: %v, %v", next, err)
+	}
+	s.Fail = nil
+	for _, c := range s.Connectors {
+		if c.Request.Member.ID == b.Keyring.Member().ID {
+			err = b.Keyring.ReceiveAuthorities(c.SealedCAs)
+		}
+	}
+	f, _ := b.Keyring.SMIME()
+	if err != nil || len(f.Issuing) != 2 || f.Root == nil {
+		t.Errorf("the other connector got %d issuing CAs, %v", len(f.Issuing), err)
 	}
 }

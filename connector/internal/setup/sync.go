@@ -48,8 +48,8 @@ func (s Syncer) Sync(ctx context.Context) error {
 	return nil
 }
 
-// Roll makes the next issuing CA of the S/MIME CA and tells the server. Other connectors get it from a running connector
-// of this keyring, which is the one that can seal it to them.
+// Roll makes the next issuing CA of the S/MIME CA and gives the server its certificate, and the key sealed to each of the
+// other connectors. What the server does not take now, it gets from the running connector of this keyring.
 func (s Syncer) Roll(ctx context.Context) (*keyring.Authority, error) {
 	if !s.Keyring.HasRoot() {
 		return nil, keyring.ErrNoRoot
@@ -57,6 +57,15 @@ func (s Syncer) Roll(ctx context.Context) (*keyring.Authority, error) {
 	next, err := s.Keyring.RollSMIME()
 	if err != nil {
 		return nil, err
+	}
+	shared, err := s.Keyring.ShareWithOthers()
+	if err != nil {
+		return next, err
+	}
+	if len(shared) > 0 {
+		if _, err := s.Client.Status(ctx, link.StatusRequest{Shared: shared}); err != nil {
+			return next, err
+		}
 	}
 	return next, publish(ctx, s.Keyring, s.Client, nil)
 }

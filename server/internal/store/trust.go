@@ -46,7 +46,8 @@ func (t *tx) setTrusted(name string, value []byte) error {
 }
 
 // cas are the CAs that connectors offer, each once, with the connectors that offer it. Where two describe one name
-// differently, the first member's word counts.
+// differently, the longer chain counts, since a connector may not have heard of the next issuing CA yet; of two as long, the
+// first member's.
 func (t *tx) cas() ([]link.CA, error) {
 	type published struct {
 		name  string
@@ -71,11 +72,16 @@ func (t *tx) cas() ([]link.CA, error) {
 func merge(all, some []link.CA, member string) []link.CA {
 	for _, ca := range some {
 		i := slices.IndexFunc(all, func(c link.CA) bool { return c.Name == ca.Name })
+		var members []string
 		if i < 0 {
 			all, i = append(all, ca), len(all)
-			all[i].Members, all[i].URL = nil, ""
+		} else {
+			members = all[i].Members
 		}
-		all[i].Members = append(all[i].Members, member)
+		if len(ca.Chain) > len(all[i].Chain) {
+			all[i] = ca
+		}
+		all[i].Members, all[i].URL = append(members, member), ""
 	}
 	return all
 }

@@ -15,8 +15,8 @@ import (
 )
 
 const (
-	// roundEvery is how soon others' revocations are learnt of; own ones start a round at once.
-	roundEvery = time.Minute
+	// roundEvery is how soon others' revocations and issuing CAs are learnt of; own changes start a round at once.
+	roundEvery = 30 * time.Second
 	// gather lets a few changes come together.
 	gather = time.Second
 	// reviewEvery asks the server for revocations that no answer shows, and haveEvery compares all certificates with it.
@@ -359,24 +359,10 @@ func (p *Publisher) sharing() string {
 // share seals the CAs to the other connectors, at a start and whenever there is another CA or connector. Only the keyring
 // with the escrow root can.
 func (p *Publisher) share() (map[string][]byte, error) {
-	k := p.CA.keys
-	if !k.HasRoot() || p.sharing() == p.shared {
+	if !p.CA.keys.HasRoot() || p.sharing() == p.shared {
 		return nil, nil
 	}
-	set, err := k.KeySet()
-	if err != nil {
-		return nil, err
-	}
-	out := map[string][]byte{}
-	for _, m := range set.Connectors() {
-		if m.ID == k.Member().ID {
-			continue
-		}
-		if out[m.ID], err = k.ShareAuthorities(m); err != nil {
-			return nil, err
-		}
-	}
-	return out, nil
+	return p.CA.keys.ShareWithOthers()
 }
 
 // publishLists makes and sends the lists, when there is a revocation more, another CA, or a day is over.

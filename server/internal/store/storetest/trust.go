@@ -12,7 +12,7 @@ import (
 
 func trustClasses() []class {
 	return []class{
-		{"connectors", registers}, {"publish", publishes}, {"publish/key-set", publishKeySets}, {"publish/offers", offers}, {"publish/rewrap", rewraps},
+		{"connectors", registers}, {"publish", publishes}, {"publish/key-set", publishKeySets}, {"publish/offers", offers}, {"publish/rollover", rollover}, {"publish/rewrap", rewraps},
 		{"publish/import-for-an-older-set", importForOlderSet}, {"settings", settings},
 	}
 }
@@ -92,6 +92,23 @@ func offers(_ *testing.T, f *fixture) {
 	same(f, "adcs", link.Offering(cas, "adcs"), []string{"m2"})
 	f.publish(first, link.PublishRequest{CAs: []link.CA{{Name: "softca"}}})
 	same(f, "corp-est, given up", link.Offering(get(f.Trust(f.ctx))(f).CAs, "corp-est"), []string(nil))
+}
+
+// rollover: the connector that knows the next issuing CA is right, whichever comes first.
+func rollover(_ *testing.T, f *fixture) {
+	first := f.connector("m1")
+	f.publish(first, link.PublishRequest{KeySet: keySet(1, member("m1"))})
+	second := f.connector("m2")
+	f.publish(first, link.PublishRequest{KeySet: keySet(2, member("m1"), member("m2"))})
+	before := link.CA{Name: "softca", Certificate: []byte("ca"), Chain: [][]byte{[]byte("root")}}
+	after := link.CA{Name: "softca", Certificate: []byte("ca 2"), Chain: [][]byte{[]byte("ca"), []byte("root")}}
+	for _, offers := range [][]link.CA{{before, after}, {after, before}} {
+		f.publish(first, link.PublishRequest{CAs: offers[:1]})
+		f.publish(second, link.PublishRequest{CAs: offers[1:]})
+		want := after
+		want.Members = []string{"m1", "m2"}
+		same(f, "CAs", get(f.Trust(f.ctx))(f).CAs, []link.CA{want})
+	}
 }
 
 func publishKeySets(_ *testing.T, f *fixture) {
