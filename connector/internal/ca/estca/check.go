@@ -20,11 +20,11 @@ func noRequest() []byte { return []byte{0x30, 0x00} }
 func (a *adapter) Test(ctx context.Context) []link.CAFinding {
 	reached := web.Reach(ctx, a.client, strings.TrimRight(a.settings.URL, "/")+"/.well-known/est/cacerts", a.clock())
 	out := reached.First
+	if a.own != nil { // one that ended is why some servers end the connection
+		out = append(out, web.OwnCertificate("client certificate", a.own, a.clock()))
+	}
 	if !reached.OK {
 		return out
-	}
-	if a.own != nil {
-		out = append(out, web.OwnCertificate("client certificate", a.own, a.clock()))
 	}
 	for _, l := range a.labels() {
 		out = append(out, a.testLabel(ctx, l)...)
