@@ -56,7 +56,8 @@ func TestRealStepCA(t *testing.T) {
 			t.Errorf("%s: %s", f.Check, f.Detail)
 		}
 	}
-	t.Run("conformance", func(t *testing.T) { conformance(t, s, up, time.Now(), catest.Traits{}) })
+	later := time.Now().Add(time.Hour) // the adapter's clock goes on, so that a certificate ends a little later than the suite begins
+	t.Run("conformance", func(t *testing.T) { conformance(t, s, up, later, catest.Traits{}) })
 	t.Run("names and uses", func(t *testing.T) { realNames(t, up) })
 	t.Run("refusals", func(t *testing.T) { realRefusals(t, up) })
 	t.Run("revoked twice", func(t *testing.T) { realRevocation(t, up) })
