@@ -50,6 +50,8 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 	"edit":      edit,
 	"join":      join,
 	"lose":      lose,
+	"partner":   startPartner,
+	"revokes":   partnerRevokes,
 }
 
 func houseOf(ts *testscript.TestScript) *house { return ts.Value(houseKey{}).(*house) }

@@ -25,7 +25,7 @@ const root = "../.."
 
 // onBoth are the scripts that run on PostgreSQL too: those that lean on the state most.
 var onBoth = []string{"whole-path", "leave", "restart", "connector-killed", "unassign", "windows-reenrol", "windows-renewal", "windows-restart",
-	"android-restart", "android-reenrol", "mac-restart", "mac-reenrol", "mac-retire", "revocation"}
+	"android-restart", "android-reenrol", "mac-restart", "mac-reenrol", "mac-retire", "revocation", "partner"}
 
 var (
 	database testpg.Server
