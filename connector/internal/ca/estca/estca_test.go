@@ -200,18 +200,23 @@ func TestAnswers(t *testing.T) {
 	}
 	for _, tc := range cases {
 		t.Run(tc.name, func(t *testing.T) {
-			s, o := newServer(t), usual()
-			tc.set(s, &o)
-			var n note
-			_, err := s.adapter(o).Enroll(t.Context(), n.question(intent(t)))
-			var refused *ca.RefusedError
-			if err == nil || errors.As(err, &refused) != tc.final || !strings.Contains(err.Error(), tc.says) {
-				t.Errorf("got %v, want %q", err, tc.says)
-			}
-			if err == nil || strings.Contains(err.Error(), word) || strings.Contains(err.Error(), "\x07") || n.handle != nil || len(s.asked) != 1 {
-				t.Errorf("%v, noted %q, asked %q", err, n.handle, s.asked)
-			}
+			wantError(t, tc.set, tc.final, tc.says)
 		})
+	}
+}
+
+// wantError asks a server that was changed, once.
+func wantError(t *testing.T, set func(s *server, o *Options), final bool, says string) {
+	s, o := newServer(t), usual()
+	set(s, &o)
+	var n note
+	_, err := s.adapter(o).Enroll(t.Context(), n.question(intent(t)))
+	var refused *ca.RefusedError
+	if err == nil || errors.As(err, &refused) != final || !strings.Contains(err.Error(), says) {
+		t.Fatalf("got %v, want %q", err, says)
+	}
+	if strings.Contains(err.Error(), word) || strings.Contains(err.Error(), "\x07") || n.handle != nil || len(s.asked) != 1 {
+		t.Errorf("%v, noted %q, asked %q", err, n.handle, s.asked)
 	}
 }
 

@@ -18,6 +18,7 @@ import (
 	"github.com/waxseal/waxseal/connector/internal/ca/ledger"
 	"github.com/waxseal/waxseal/connector/internal/journal"
 	"github.com/waxseal/waxseal/connector/internal/keyring"
+	"github.com/waxseal/waxseal/internal/link"
 	"github.com/waxseal/waxseal/internal/scepmsg"
 	"github.com/waxseal/waxseal/internal/testpki"
 )
@@ -207,24 +208,29 @@ func TestAnswers(t *testing.T) {
 	}
 	for _, tc := range cases {
 		t.Run(tc.name, func(t *testing.T) {
-			s := newServer(t)
-			settings, o := s.settings(usual()), usual()
-			tc.set(s, &o)
-			settings.Options = s.settings(o).Options
-			up, err := New(settings, ca.Env{Clock: testpki.Now})
-			if err != nil {
-				t.Fatal(err)
-			}
-			var n note
-			_, err = up.Enroll(t.Context(), n.question(intent(t)))
-			var refused *ca.RefusedError
-			if err == nil || errors.As(err, &refused) != tc.final || !strings.Contains(err.Error(), tc.says) {
-				t.Errorf("got %v, want %q", err, tc.says)
-			}
-			if strings.Contains(err.Error(), "proper") || strings.Contains(err.Error(), "s3cret") || n.handle != nil {
-				t.Errorf("the challenge is in %q, or %q is noted", err, n.handle)
-			}
+			wantError(t, tc.set, tc.final, tc.says)
 		})
+	}
+}
+
+// wantError asks a server that was changed.
+func wantError(t *testing.T, set func(s *server, o *Options), final bool, says string) {
+	s := newServer(t)
+	settings, o := s.settings(usual()), usual()
+	set(s, &o)
+	settings.Options = s.settings(o).Options
+	up, err := New(settings, ca.Env{Clock: testpki.Now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var n note
+	_, err = up.Enroll(t.Context(), n.question(intent(t)))
+	var refused *ca.RefusedError
+	if err == nil || errors.As(err, &refused) != final || !strings.Contains(err.Error(), says) {
+		t.Fatalf("got %v, want %q", err, says)
+	}
+	if strings.Contains(err.Error(), "proper") || strings.Contains(err.Error(), "s3cret") || n.handle != nil {
+		t.Errorf("the challenge is in %q, or %q is noted", err, n.handle)
 	}
 }
 
@@ -369,23 +375,29 @@ func TestFindings(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			ok := tc.check == ""
-			for _, f := range up.Test(t.Context()) {
-				if !f.OK && tc.check == "" {
-					t.Errorf("%+v", f)
-				}
-				ok = ok || !f.OK && f.Check == tc.check && strings.Contains(f.Detail, tc.says)
-				if strings.Contains(f.Detail, "proper") || strings.Contains(f.Detail, "s3cret") {
-					t.Errorf("a secret is in %q", f.Detail)
-				}
-			}
-			if !ok {
-				t.Errorf("nothing wrong with %s: %+v", tc.check, up.Test(t.Context()))
-			}
+			wantWrong(t, up.Test(t.Context()), tc.check, tc.says)
 			if slices.ContainsFunc(s.asked, func(a string) bool { return strings.Contains(a, "PKIOperation") || a == "GET admin" }) {
 				t.Errorf("a test asked for a certificate or a challenge: %v", s.asked)
 			}
 		})
+	}
+}
+
+// wantWrong looks for what is wrong; an empty check is nothing.
+func wantWrong(t *testing.T, found []link.CAFinding, check, says string) {
+	t.Helper()
+	ok := check == ""
+	for _, f := range found {
+		if !f.OK && check == "" {
+			t.Errorf("%+v", f)
+		}
+		ok = ok || !f.OK && f.Check == check && strings.Contains(f.Detail, says)
+		if strings.Contains(f.Detail, "proper") || strings.Contains(f.Detail, "s3cret") {
+			t.Errorf("a secret is in %q", f.Detail)
+		}
+	}
+	if !ok {
+		t.Errorf("nothing wrong with %s: %+v", check, found)
 	}
 }
 
