@@ -1,6 +1,7 @@
 package ca
 
 import (
+	"bytes"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
@@ -26,10 +27,11 @@ const (
 
 // checkRequested looks at every attribute and extension of a device's request.
 func checkRequested(in Intent, csr *x509.CertificateRequest) error {
-	if err := checkAttributes(csr); err != nil {
+	extensions, err := checkAttributes(csr)
+	if err != nil {
 		return err
 	}
-	for _, e := range csr.Extensions {
+	for _, e := range extensions {
 		if err := checkExtension(in, e); err != nil {
 			return err
 		}
@@ -37,9 +39,10 @@ func checkRequested(in Intent, csr *x509.CertificateRequest) error {
 	return nil
 }
 
-// checkAttributes knows that Microsoft's CAs read extensions from an attribute of their own, too (1.3.6.1.4.1.311.2.1.14),
-// and names and templates from another (1.3.6.1.4.1.311.13.2.1; [MS-WCCE] section 2.2.2.7).
-func checkAttributes(csr *x509.CertificateRequest) error {
+// checkAttributes gives the extensions that are asked for. It knows that Microsoft's CAs read extensions from an attribute of
+// their own, too (1.3.6.1.4.1.311.2.1.14), and names and templates from another (1.3.6.1.4.1.311.13.2.1; [MS-WCCE] section
+// 2.2.2.7).
+func checkAttributes(csr *x509.CertificateRequest) ([]pkix.Extension, error) {
 	var tbs struct {
 		Version    int
 		Subject    asn1.RawValue
@@ -50,22 +53,38 @@ func checkAttributes(csr *x509.CertificateRequest) error {
 		} `asn1:"tag:0,set,optional"`
 	}
 	if rest, err := asn1.Unmarshal(csr.RawTBSCertificateRequest, &tbs); err != nil || len(rest) > 0 {
-		return Refuse("the device's certificate request has attributes that do not parse")
+		return nil, Refuse("the device's certificate request has attributes that do not parse")
 	}
-	extensions := 0
+	var extensions []pkix.Extension
+	requests := 0
 	for _, a := range tbs.Attributes {
 		switch a.Type.String() {
 		case oidTextExtensions:
-			extensions++
+			var err error
+			if extensions, err = onlyExtensions(a.Values); err != nil {
+				return nil, err
+			}
+			requests++
 		case oidTextChallenge, oidTextOSVersion, oidTextProvider, oidTextClient:
 		default:
-			return Refuse("the device's certificate request has the attribute %s, which this CA might obey", a.Type)
+			return nil, Refuse("the device's certificate request has the attribute %s, which this CA might obey", a.Type)
 		}
 	}
-	if extensions > 1 { // which of them a CA would read, nobody can know
-		return Refuse("the device's certificate request asks for extensions twice")
+	if requests > 1 { // which of them a CA would read, nobody can know
+		return nil, Refuse("the device's certificate request asks for extensions twice")
 	}
-	return nil
+	return extensions, nil
+}
+
+// onlyExtensions reads the one value of an extension request (RFC 2985 section 5.4.2). crypto/x509 reads the first of several,
+// and none where it does not understand: what it gives may not be all that a CA sees.
+func onlyExtensions(values asn1.RawValue) ([]pkix.Extension, error) {
+	var extensions []pkix.Extension
+	rest, err := asn1.Unmarshal(values.Bytes, &extensions)
+	if err != nil || len(rest) > 0 || values.Class != asn1.ClassUniversal || values.Tag != asn1.TagSet || !values.IsCompound {
+		return nil, Refuse("the device's certificate request asks for extensions in a way that CAs may read differently")
+	}
+	return extensions, nil
 }
 
 func checkExtension(in Intent, e pkix.Extension) error {
@@ -118,6 +137,9 @@ func requestedName(n asn1.RawValue) (profiles.SubjectAlternativeName, bool) {
 		var other otherName
 		if _, err := asn1.UnmarshalWithParams(n.FullBytes, &other, "tag:0"); err != nil {
 			return profiles.SubjectAlternativeName{}, false
+		}
+		if again, err := asn1.MarshalWithParams(other, "tag:0"); err != nil || !bytes.Equal(again, n.FullBytes) {
+			return profiles.SubjectAlternativeName{}, false // encoding/asn1 passes over what follows a value
 		}
 		switch {
 		case other.Type.Equal(oidUPN):
