@@ -40,6 +40,14 @@ func validationBody(csr string) string {
 	return `{"request":{"transactionId":"T","certificateRequest":"` + csr + `","callerInfo":"x"}}`
 }
 
+func headerOf(token string, edit func(map[string]string)) map[string]string {
+	h := map[string]string{"Authorization": "Bearer " + token, "api-version": "2018-02-20"}
+	if edit != nil {
+		edit(h)
+	}
+	return h
+}
+
 // TestPA01FailureIsAnAnswer: what is wrong with a request is HTTP 200 with a code; only what is wrong with the call is not.
 func TestPA01FailureIsAnAnswer(t *testing.T) {
 	dialects(t, func(t *testing.T, java bool) {
@@ -54,13 +62,7 @@ func TestPA01FailureIsAnAnswer(t *testing.T) {
 		token, err := p.c.token("x")
 		p.ok(err)
 		good := base64.StdEncoding.EncodeToString(p.asks(1).der(p))
-		header := func(edit func(map[string]string)) map[string]string {
-			h := map[string]string{"Authorization": "Bearer " + token, "api-version": "2018-02-20"}
-			if edit != nil {
-				edit(h)
-			}
-			return h
-		}
+		header := func(edit func(map[string]string)) map[string]string { return headerOf(token, edit) }
 		cases := []struct {
 			name   string
 			header map[string]string

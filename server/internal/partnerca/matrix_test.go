@@ -177,8 +177,12 @@ func hashed(hashes ...crypto.Hash) func(*play) {
 	}
 }
 
+// scenarios are the 25 rows, in their order.
 func scenarios() []scenario {
-	apple := []string{"iOS", "OSX"}
+	return slices.Concat(nameRows(), keyRows(), purposeRows(), failureRows())
+}
+
+func nameRows() []scenario {
 	return []scenario{
 		{"Validation Period Configuration", nil, nil, func(p *play) { p.issued(p.asks(1), 30*24*time.Hour) }},
 		{"SN Format: Common Name", subject("CN={{UserName}}"), nil, named("CN=Alice Example")},
@@ -190,6 +194,11 @@ func scenarios() []scenario {
 		{"SAN: Email", sans(mail), nil, alternative("alice@corp.test")},
 		{"SAN: UPN", sans(upn), nil, alternative("alice@corp.test")},
 		{"SAN: Email and UPN", sans(mail, upn), nil, alternative("alice@corp.test", "alice@corp.test")},
+	}
+}
+
+func keyRows() []scenario {
+	return []scenario{
 		{"Key Usage: Digital signature", usage("digitalSignature"), nil, used(x509.KeyUsageDigitalSignature)},
 		{"Key Usage: Key encipherment", usage("keyEncipherment"), nil, used(x509.KeyUsageKeyEncipherment)},
 		{"Key Usage: Digital signature and Key encipherment", usage("digitalSignature", "keyEncipherment"), nil, func(p *play) {
@@ -211,12 +220,23 @@ func scenarios() []scenario {
 				p.Errorf("%d bits", bits)
 			}
 		}},
+	}
+}
+
+func purposeRows() []scenario {
+	apple := []string{"iOS", "OSX"}
+	return []scenario{
 		{"Hash Alg: SHA-1", nil, apple, hashed(crypto.SHA1)},
 		{"Hash Alg: SHA-2", nil, apple, hashed(crypto.SHA256)},
 		{"Hash Alg: SHA-1 & SHA-2", nil, apple, hashed(crypto.SHA1, crypto.SHA512)},
 		{"Extended Key Usage: Client Authentication", extended("clientAuth"), nil, purposes(asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 3, 2})},
 		{"Extended Key Usage: Ipsec Tunnel", extended("1.3.6.1.5.5.7.3.6"), nil, purposes(asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 3, 6})},
 		{"Renewal", nil, nil, renews},
+	}
+}
+
+func failureRows() []scenario {
+	return []scenario{
 		{"Challenge Authentication Failure", nil, nil, func(p *play) {
 			r := p.asks(1)
 			r.challenge = strings.Repeat("A", len(r.challenge))
