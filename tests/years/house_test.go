@@ -58,6 +58,7 @@ func newHouse(t *testing.T) *house {
 		}
 	}
 	t.Cleanup(h.close)
+	t.Log("the programs are built")
 	h.moveTo(0)
 	return h
 }
@@ -149,6 +150,9 @@ func (h *house) end(name string, s syscall.Signal) {
 
 // close ends everything, and shows the logs of a story that failed.
 func (h *house) close() {
+	if keep := os.Getenv("WAXSEAL_TEST_KEEP"); keep != "" && h.t.Failed() {
+		_ = os.CopyFS(keep, os.DirFS(h.work))
+	}
 	for name, p := range h.running {
 		_ = p.cmd.Process.Kill()
 		<-p.done

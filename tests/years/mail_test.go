@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -99,18 +100,38 @@ func (s *story) everybodyWrites(when string) {
 		programs[g] = g.program()
 	}
 	for _, g := range s.devices {
-		signed, err := programs[g].Sign(s.plain(g.user, s.other(g)), "")
+		message := s.plain(g.user, s.other(g))
+		signed, err := programs[g].Sign(message, "")
 		if err != nil {
 			s.t.Fatalf("day %d, %s: %s cannot sign: %v", s.day, when, g.name, err)
 		}
-		for _, reader := range s.devices {
-			if v, err := programs[reader].Verify(signed); err != nil {
-				s.t.Fatalf("day %d, %s: %s does not believe what %s signed: %v", s.day, when, reader.name, g.name, err)
-			} else if v.From != g.user {
-				s.t.Fatalf("day %d, %s: %s says that %s signed what %s did", s.day, when, reader.name, v.From, g.name)
+		s.allBelieve(signed, g, programs, when)
+		for _, item := range g.signers() { // a mail program takes one of them
+			signed, err := smime.Sign(rand.Reader, message, smime.Signer{Certificate: item.Certificate, Key: item.Key, Chain: issuers(programs[g])}, s.now())
+			if err != nil {
+				s.t.Fatalf("day %d, %s: %s cannot sign: %v", s.day, when, g.name, err)
 			}
+			s.allBelieve(signed, g, programs, when+" with each of its keys")
+			s.signed[g][item.ID()] = slices.Contains(item.Certificate.Subject.OrganizationalUnit, "Own key")
 		}
 		s.opensAll(g, programs[g], when)
+	}
+}
+
+// issuers are the issuing CAs that a device has: mail programs send them along.
+func issuers(p *mail.Program) []*x509.Certificate {
+	return slices.DeleteFunc(p.Device.Keychain().Certificates(), func(c *x509.Certificate) bool { return !c.IsCA || c.CheckSignatureFrom(c) == nil })
+}
+
+// allBelieve has every device check what one has signed.
+func (s *story) allBelieve(signed []byte, by *gadget, programs map[*gadget]*mail.Program, when string) {
+	s.t.Helper()
+	for _, reader := range s.devices {
+		if v, err := programs[reader].Verify(signed); err != nil {
+			s.t.Fatalf("day %d, %s: %s does not believe what %s signed: %v", s.day, when, reader.name, by.name, err)
+		} else if v.From != by.user {
+			s.t.Fatalf("day %d, %s: %s says that %s signed what %s did", s.day, when, reader.name, v.From, by.name)
+		}
 	}
 }
 

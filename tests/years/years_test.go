@@ -3,13 +3,18 @@
 package years
 
 import (
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/waxseal/waxseal/internal/api"
 	"github.com/waxseal/waxseal/internal/testpki"
 )
 
@@ -18,26 +23,80 @@ const (
 	bob   = "bob@corp.test"
 )
 
+// ownKey is a profile beside those of sales.yaml: devices make its keys themselves, and a certificate that another has
+// replaced is revoked.
+const ownKey = `apiVersion: waxseal/v1
+kind: SCEPCertificate
+name: own-key
+spec:
+  certificateAuthority: softca
+  subject: "CN={{UserName}},OU=Own key"
+  subjectAlternativeNames:
+    - {type: email, value: "{{EmailAddress}}"}
+  validity: 365d
+  renewalThresholdPercentage: 20
+  revokeOn: [retire, supersede]
+---
+apiVersion: waxseal/v1
+kind: Assignment
+name: own-keys
+spec:
+  profiles: [own-key]
+  include:
+    - group: sales
+`
+
 // story is what has happened so far.
 type story struct {
 	*house
 	day, keys, letters int
+	pki                string // URL of the plain http listener
 	devices            []*gadget
 	archive            archive
 	current            map[string]*x509.Certificate
 	mailCA             *testpki.CA
+	tls                map[string]bool // serial numbers of the server's own
+	// signed are the certificates with which each device has signed.
+	signed map[*gadget]signatures
 }
 
+// TestThreeYears: what is issued on the first day has to be renewed from about day 284 on, and by day 292 (PK-10). So have
+// the devices' own identities, when a fifth of their year is left.
 func TestThreeYears(t *testing.T) {
 	if testing.Short() {
 		t.Skip("three years take minutes")
 	}
 	h := newHouse(t)
-	s := &story{house: h, archive: archive{}, current: map[string]*x509.Certificate{}, mailCA: testpki.NewCA(t, "Corp Mail CA")}
+	s := &story{house: h, archive: archive{}, current: map[string]*x509.Certificate{}, mailCA: testpki.NewCA(t, "Corp Mail CA"), signed: map[*gadget]signatures{}, tls: map[string]bool{}}
 	s.opening()
-	s.goTo(100)
-	s.goTo(280)
-	s.goTo(295)
+	s.approveSecond()
+	s.goTo(7)
+	s.goTo(120)
+	s.goTo(283)
+	s.renewed(1)
+	s.goTo(294)
+	s.renewed(2)
+	s.goTo(310)
+	s.newYear(366)
+	s.goTo(430)
+	s.roll()
+	s.goTo(576)
+	s.renewed(2)
+	s.goTo(589)
+	s.renewed(3)
+	s.goTo(630)
+	s.lose("first")
+	s.newYear(730)
+	s.goTo(870)
+	s.renewed(3)
+	s.goTo(884)
+	s.renewed(4)
+	s.goTo(950)
+	s.goTo(1030)
+	s.newYear(1095)
+	s.managed()
+	s.leave(alice)
+	s.leave(bob)
 }
 
 // opening is the first day.
@@ -46,21 +105,83 @@ func (s *story) opening() {
 	s.start("server", "waxseal-server", "--data", s.path("server"), "--listen", "127.0.0.1:0", "--pki-listen", "127.0.0.1:0")
 	address := s.logged("server", `"msg":"serving","address":"([^"]+)"`)
 	s.env = []string{"WAXCTL_SERVER=" + address, "WAXCTL_CA=" + s.path("server", "ca.pem"), "WAXCTL_TOKEN_FILE=" + s.path("server", "admin-token")}
-	root := s.connector("first")
-	s.env = append(s.env, "WAXCTL_ESCROW_ROOT="+root)
-	s.do("waxctl", "apply", "-f", s.write("sales.yaml", string(inputs(s.house, "examples/sales.yaml"))))
+	s.env = append(s.env, "WAXCTL_ESCROW_ROOT="+s.connector("first"))
+	s.do("waxctl", "apply", "-f", s.write("sales.yaml", string(inputs(s.house, "examples/sales.yaml"))+"---\n"+ownKey))
 	s.oldMail(alice, []string{"alice-2016", "alice-2019", "alice-2024"}, []string{"2017-offer", "2021-plan", "2026-news"})
 	s.oldMail(bob, []string{"bob-2024"}, []string{"2024-bob"})
 	s.current[alice], s.current[bob] = s.certificate("alice-2024"), s.certificate("bob-2024")
-	for _, g := range []gadget{{name: "iphone", platform: "ios", user: alice}, {name: "pc", platform: "windows", user: alice},
+	for _, g := range []*gadget{{name: "iphone", platform: "ios", user: alice}, {name: "pc", platform: "windows", user: alice},
 		{name: "mac", platform: "macos", user: bob}, {name: "android", platform: "android", user: bob}} {
-		g.house = s.house
+		g.house, s.signed[g] = s.house, signatures{}
 		g.enrol()
-		s.devices = append(s.devices, &g)
+		s.devices = append(s.devices, g)
 	}
 	s.syncAll(s.devices)
 	s.everybodyWrites("on the first day")
 	s.correspond()
+}
+
+// approveSecond brings a second connector in, which gets the CAs and all that is in escrow.
+func (s *story) approveSecond() {
+	s.t.Helper()
+	root := strings.TrimPrefix(s.env[3], "WAXCTL_ESCROW_ROOT=")
+	s.connector("second", "--escrow-root", root)
+	var member string
+	for _, c := range ask[[]api.Connector](s.house, "get", "connectors") {
+		if c.Name == "second" {
+			member = c.Member
+		}
+	}
+	s.do("waxseal-connector", "approve", "--keyring", s.path("first"), member)
+	s.until("everything in escrow is sealed to the second connector", func() bool {
+		return !slices.ContainsFunc(ask[[]api.EscrowRecord](s.house, "get", "escrow"), func(r api.EscrowRecord) bool { return !slices.Contains(r.SealedTo, member) })
+	})
+}
+
+// newYear brings another encryption certificate to each user, and nobody loses a former one.
+func (s *story) newYear(day int) {
+	s.t.Helper()
+	s.goTo(day)
+	s.newKey(alice)
+	s.newKey(bob)
+	s.settle("after the year's new keys")
+}
+
+// roll makes the next issuing CA, which both connectors issue from.
+func (s *story) roll() {
+	s.t.Helper()
+	s.do("waxseal-connector", "ca", "roll", "--keyring", s.path("first"))
+	s.settle("after the rollover of the issuing CA")
+}
+
+// renewed checks that each device has signed with so many certificates of each of both profiles, one after the other, and
+// has one of each now. A rollover of the issuing CA brings Apple's devices one more for a key of their own: the CA is in the
+// same profile, which asks for a certificate whenever it is installed.
+func (s *story) renewed(times int) {
+	s.t.Helper()
+	for _, g := range s.devices {
+		if now := len(g.signers()); now != 2 {
+			s.t.Errorf("day %d: %s can sign with %d certificates, want those of two profiles", s.day, g.name, now)
+		}
+		apple := g.platform == "ios" || g.platform == "macos"
+		for own, n := range map[bool]int{true: s.signed[g].count(true), false: s.signed[g].count(false)} {
+			if n < times || n > times && !(own && apple) {
+				s.t.Errorf("day %d: %s has signed with %d certificates so far (key of its own: %t), want %d", s.day, g.name, n, own, times)
+			}
+		}
+	}
+}
+
+// signatures are the certificates with which a device has signed; true: for a key of its own.
+type signatures map[string]bool
+
+func (s signatures) count(own bool) (n int) {
+	for _, is := range s {
+		if is == own {
+			n++
+		}
+	}
+	return n
 }
 
 // connector makes a keyring and runs a connector on it; further ones wait for their approval.
@@ -90,10 +211,17 @@ func (s *story) goTo(day int) {
 	s.day = day
 	s.moveTo(day)
 	s.everybodyWrites("before the devices spoke with the server")
-	s.syncAll(s.devices)
-	s.everybodyWrites("after the devices spoke with the server")
-	s.correspond()
+	s.settle("after the devices spoke with the server")
+	s.serves()
 	s.t.Logf("day %d is over", day)
+}
+
+// settle lets the devices speak with the server, and everybody work afterwards.
+func (s *story) settle(when string) {
+	s.t.Helper()
+	s.syncAll(s.devices)
+	s.everybodyWrites(when)
+	s.correspond()
 }
 
 // lose ends a connector without a warning, and its keyring is gone.
@@ -104,5 +232,50 @@ func (s *story) lose(name string) {
 	delete(s.running, name)
 	if err := os.RemoveAll(filepath.Join(s.work, name)); err != nil {
 		s.t.Fatal(err)
+	}
+}
+
+// serves checks the server's own certificates: its TLS certificate, which is renewed a month before the end of its 13 months,
+// and that of the registration authority, which a connector renews a month before the end of two years. /readyz tells of the
+// latter, of the key set and of connectors at work.
+func (s *story) serves() {
+	s.t.Helper()
+	roots := x509.NewCertPool()
+	ca, err := os.ReadFile(s.path("server", "ca.pem"))
+	if err != nil || !roots.AppendCertsFromPEM(ca) {
+		s.t.Fatal(err)
+	}
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{RootCAs: roots, Time: s.now}}}
+	s.until("the server is ready", func() bool {
+		resp, err := client.Get(strings.TrimPrefix(s.env[0], "WAXCTL_SERVER=") + "/readyz")
+		if err != nil {
+			s.t.Fatalf("day %d: %v", s.day, err)
+		}
+		defer func() { _ = resp.Body.Close() }()
+		leaf := resp.TLS.PeerCertificates[0]
+		if left := leaf.NotAfter.Sub(s.now()); left < 29*24*time.Hour {
+			s.t.Fatalf("day %d: the server's TLS certificate ends in %s", s.day, left)
+		}
+		s.tls[leaf.SerialNumber.String()] = true
+		return resp.StatusCode == http.StatusOK
+	})
+}
+
+// managed checks that the devices' own identities were renewed meanwhile, and what the server has of its own.
+func (s *story) managed() {
+	s.t.Helper()
+	renewals := map[string]int{}
+	for _, e := range ask[[]api.AuditEntry](s.house, "audit") {
+		if e.Action == "enrolment.renew" {
+			renewals[e.Object]++
+		}
+	}
+	if len(s.tls) < 3 {
+		s.t.Errorf("the server had %d TLS certificates in three years", len(s.tls))
+	}
+	for _, g := range s.devices {
+		if renewals[g.id] < 2 {
+			s.t.Errorf("%s renewed the identity of its management %d times in three years", g.name, renewals[g.id])
+		}
 	}
 }
