@@ -38,6 +38,7 @@ type Store interface {
 	issuance.Store
 	expiry.Store
 	Partners
+	Statuses
 	DeviceAuthority(ctx context.Context) (deviceCA, raCertificate []byte, err error)
 	Keeper
 }
@@ -62,7 +63,7 @@ type class struct {
 
 // Run runs the whole suite.
 func Run(t *testing.T, open Open) {
-	for _, list := range [][]class{adminClasses(), identityClasses(), deliveryClasses(), jobClasses(), trustClasses(), sweepClasses(), windowsClasses(), channelClasses(), scepClasses(), partnerClasses(), expiryClasses(), androidClasses(), concurrencyClasses()} {
+	for _, list := range [][]class{adminClasses(), identityClasses(), deliveryClasses(), jobClasses(), trustClasses(), statusClasses(), sweepClasses(), windowsClasses(), channelClasses(), scepClasses(), partnerClasses(), expiryClasses(), androidClasses(), concurrencyClasses()} {
 		for _, c := range list {
 			t.Run(c.name, func(t *testing.T) {
 				c.test(t, &fixture{T: t, Store: open(t), ctx: t.Context(), now: start()})
