@@ -32,6 +32,7 @@ type memory struct {
 	completed  []connectorapi.Completion
 	audit      []model.AuditEntry
 	conflict   bool
+	exchanged  []connectorapi.StatusExchange
 	// onClaim says, for each claim, whether another node stores a job just before.
 	onClaim func(n int) bool
 	claims  int
@@ -201,7 +202,7 @@ func newBench(t *testing.T) *bench {
 	if b.key, err = escrow.GenerateKey(rand.Reader, escrow.SuiteP256); err != nil {
 		t.Fatal(err)
 	}
-	b.service = connectorapi.New(connectorapi.Config{Store: b.store, RAKey: b.ra.Key, PKIURL: "http://pki.test",
+	b.service = connectorapi.New(connectorapi.Config{Store: b.store, Status: b.store, RAKey: b.ra.Key, PKIURL: "http://pki.test",
 		CheckRendered: func(_ profiles.Platform, d platforms.Document, p []byte) error {
 			if b.rendered != nil {
 				return b.rendered(d, p)

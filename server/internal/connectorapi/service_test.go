@@ -300,7 +300,7 @@ func TestGarbage(t *testing.T) {
 	b := newBench(t)
 	b.ready(t)
 	bodies := map[string]int{"": 400, "{": 400, "null null": 400, `{"surprise":1}`: 400, "\x00\xff": 400, `{"max":"` + strings.Repeat("9", web.MaxAdmin) + `"}`: 413}
-	for _, path := range []string{"register", "publish", "claim", "jobs/none/result"} {
+	for _, path := range []string{"register", "publish", "claim", "jobs/none/result", "status"} {
 		for body, want := range bodies {
 			req, _ := http.NewRequest(http.MethodPost, b.url+"/connector/v1/"+path, strings.NewReader(body))
 			req.Header.Set("Authorization", "Bearer "+b.ConnectorID+"."+b.Credential)
