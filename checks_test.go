@@ -198,3 +198,50 @@ func (s suite) read(t *testing.T, file string) (suites []string) {
 	}
 	return suites
 }
+
+// TestEachSourceIsProved: each row of the README's table "Where certificates come from" names a test, or a script, that exists.
+func TestEachSourceIsProved(t *testing.T) {
+	data, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(data), "## Where certificates come from\n")
+	section, _, _ = strings.Cut(section, "\n## ")
+	rows := 0
+	for line := range strings.Lines(section) {
+		cells := strings.Split(strings.Trim(line, "| \n"), " | ")
+		if !strings.HasPrefix(line, "| ") || cells[0] == "source" {
+			continue
+		}
+		rows++
+		proofs := checkProof.FindAllStringSubmatch(cells[len(cells)-1], -1)
+		if len(proofs) == 0 {
+			t.Errorf("no test of the source %s is named", cells[0])
+		}
+		for _, m := range proofs {
+			if err := exists(t, m[1]); err != nil {
+				t.Errorf("%s: %s: %v", cells[0], m[1], err)
+			}
+		}
+	}
+	if rows < 10 {
+		t.Errorf("%d sources", rows)
+	}
+}
+
+// exists looks for a test, and for the script that a subtest plays.
+func exists(t *testing.T, proof string) error {
+	t.Helper()
+	folder, name, ok := cutTest(proof)
+	if !ok {
+		return fmt.Errorf("a test is named as folder.TestName")
+	}
+	test, sub, isSub := strings.Cut(name, "/")
+	if _, ok := suiteOf(t, folder).tests[test]; !ok {
+		return fmt.Errorf("there is no such test")
+	}
+	if scripts, err := filepath.Glob(folder + "/*/" + sub + ".txtar"); err != nil || isSub && len(scripts) == 0 {
+		return fmt.Errorf("there is no script %s", sub)
+	}
+	return nil
+}
