@@ -68,8 +68,8 @@ func subjectAddresses(der []byte) []string {
 	return profiles.CertificateAddresses(&x509.Certificate{Subject: name})
 }
 
-// CheckAnswer refuses a certificate that is not what was asked for: another key, an address too few or too many, another
-// CA, a chain that does not lead to the CA's own certificates. What is refused must not reach a device.
+// CheckAnswer refuses a certificate that is not what was asked for: another key, an address or a name too few or too many, a
+// CA's, one that is not for mail. What is refused must not reach a device.
 func CheckAnswer(in Intent, leaf *x509.Certificate) error {
 	switch {
 	case !sameKey(leaf.PublicKey, in.PublicKey):
@@ -94,5 +94,8 @@ func CheckAnswer(in Intent, leaf *x509.Certificate) error {
 			return Refuse("it issued a certificate with the address %s, which nobody asked for", address)
 		}
 	}
-	return nil
+	if !sameOrder(in, leaf) {
+		return Refuse("it issued a certificate with the addresses %q, not with each once and in the order that was asked for", leaf.EmailAddresses)
+	}
+	return checkPowers(in, leaf)
 }

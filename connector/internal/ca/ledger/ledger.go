@@ -3,7 +3,8 @@
 //
 //	asked      before the CA is asked; Handle is by what its answer can be fetched again
 //	issued     the certificate, checked
-//	odd        a certificate that is not what was asked for: kept, revoked as far as the CA lets us, never handed out
+//	odd        a certificate that is not what was asked for: kept, revoked as far as the CA lets us, never handed out; asked
+//	           again once the settings are put right, or after a week
 //
 //	crash before asked            nothing was asked
 //	crash between asked, issued   asked again, with the handle where the protocol has one; what the CA may have issued to
@@ -63,7 +64,8 @@ type CA struct {
 
 // asked is a journal entry under an intent's id.
 type asked struct {
-	PublicKey string    `json:"publicKey"` // SHA-256 of the SubjectPublicKeyInfo
+	PublicKey string    `json:"publicKey"`      // SHA-256 of the SubjectPublicKeyInfo
+	From      string    `json:"from,omitempty"` // kind and address of the CA
 	At        time.Time `json:"at"`
 	Attempts  int       `json:"attempts"`
 	Handle    []byte    `json:"handle,omitempty"`
@@ -138,11 +140,13 @@ func (c *CA) Issue(ctx context.Context, in ca.Intent) ([][]byte, error) {
 	case found && known.PublicKey != key:
 		return nil, ca.Refuse("intent %s was begun for another key", in.ID)
 	case known.Chain != nil:
-		return known.Chain, nil
-	case known.Odd != nil:
+		return c.valid(known.Chain)
+	case known.Odd != nil && !c.mayAskAnew(in, known):
 		return nil, c.refuseOdd(ctx, in, known)
+	case known.Odd != nil || known.elsewhere(c.settings):
+		known.Odd, known.Why, known.Handle = nil, "", nil // the handle would lead there again
 	}
-	known.PublicKey, known.At, known.Attempts = key, c.clock().UTC(), known.Attempts+1
+	known.PublicKey, known.From, known.At, known.Attempts = key, from(c.settings), c.clock().UTC(), known.Attempts+1
 	if err := c.begin(in, known); err != nil {
 		return nil, err
 	}
@@ -190,14 +194,26 @@ func (c *CA) ask(ctx context.Context, in ca.Intent, known asked) ([][]byte, erro
 		return nil, fmt.Errorf("the CA answered with what is no certificate: %w", err)
 	}
 	if err := c.check(in, leaf); err != nil {
-		known.Odd, known.Why = chain[0], err.Error()
+		known.Odd, known.Why = chain[0], why(err)
 		if putErr := c.journal.Put(askedKey(in.ID), known); putErr != nil {
 			return nil, putErr
 		}
 		return nil, c.refuseOdd(ctx, in, known)
 	}
 	known.Chain, known.Handle = append([][]byte{chain[0]}, c.path(leaf)...), nil
-	return known.Chain, c.journal.Put(askedKey(in.ID), known)
+	if err := c.journal.Put(askedKey(in.ID), known); err != nil {
+		return nil, err
+	}
+	return c.valid(known.Chain)
+}
+
+// why is a refusal without the words that it will get again.
+func why(err error) string {
+	var refused *ca.RefusedError
+	if errors.As(err, &refused) {
+		return refused.Why
+	}
+	return err.Error()
 }
 
 // refuseOdd has a certificate that is not what was asked for revoked, as far as the CA lets us, and refuses it.
