@@ -218,23 +218,37 @@ func (s *Service) Answer(ctx context.Context, r model.SCEPRequest) (model.SCEPRe
 func (s *Service) look(ctx context.Context, r model.SCEPRequest) (model.SCEPRequest, error) {
 	now, err := s.cfg.Store.SCEPRequest(ctx, r.Hash)
 	if err == nil && len(now.Certificate) == 0 {
-		var job model.Job
-		job, err = s.cfg.Store.JobByID(ctx, now.JobID)
-		switch {
-		case err != nil:
-		case job.State == model.JobFailed || job.State == model.JobObsolete:
-			return now, fault(BadRequestIDInChallenge, "the CA issues nothing: %s", job.Error)
-		case link.PartnerOf(job.Needs) != "":
-			return now, notHere(link.PartnerOf(job.Needs))
-		}
+		now, err = s.outcome(ctx, now)
 	}
-	if ctx.Err() != nil {
+	var no *Fault
+	switch {
+	case errors.As(err, &no):
+		return now, err
+	case ctx.Err() != nil:
 		return r, ErrPending
-	}
-	if err != nil {
+	case err != nil:
 		return r, fmt.Errorf("reading a SCEP request: %w", err)
 	}
 	return now, nil
+}
+
+// outcome says why a request has no certificate. It may have got one since it was read.
+func (s *Service) outcome(ctx context.Context, r model.SCEPRequest) (model.SCEPRequest, error) {
+	job, err := s.cfg.Store.JobByID(ctx, r.JobID)
+	switch partner := link.PartnerOf(job.Needs); {
+	case err != nil:
+		return r, err
+	case job.State == model.JobFailed || job.State == model.JobObsolete:
+		return r, fault(BadRequestIDInChallenge, "the CA issues nothing: %s", job.Error)
+	case partner != "":
+		return r, notHere(partner)
+	case job.State != model.JobDone:
+		return r, nil
+	}
+	if r, err = s.cfg.Store.SCEPRequest(ctx, r.Hash); err == nil && len(r.Certificate) == 0 {
+		err = fault(BadDeviceIDInChallenge, "the certificate came when the enrolment had ended")
+	}
+	return r, err
 }
 
 // Kick tells everybody who waits in this process that an answer may have been stored.

@@ -126,6 +126,24 @@ func TestCertificateForADevicesKey(t *testing.T) {
 	}
 }
 
+// TestCertificateCameTooLate: a request whose certificate nobody was to have any more is not waited for.
+func TestCertificateCameTooLate(t *testing.T) {
+	w := newWorld(t)
+	w.silent = true
+	r, err := w.svc.Begin(t.Context(), w.challenge(), "t-1", w.csr(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	job := w.jobs[r.JobID]
+	job.State = model.JobDone
+	w.jobs[r.JobID] = job
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	if _, err := w.svc.Answer(ctx, r); codeOf(err) != BadDeviceIDInChallenge {
+		t.Errorf("got %v", err)
+	}
+}
+
 // TestSC03ChallengeMisused: used twice, for another device or name or key, after expiry, after the profile was taken away; each
 // gets its code, and nothing is issued (PA-07, SC-03).
 func TestSC03ChallengeMisused(t *testing.T) {

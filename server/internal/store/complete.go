@@ -70,7 +70,10 @@ func (t *tx) answer(c connectorapi.Completion, j model.Job, late bool) (accepted
 	case c.Identity != nil:
 		return true, t.identityAnswer(c, j)
 	case c.Certified != nil:
-		err = t.certified(c.Certified, j.ID, c.At)
+		accepted, err = t.certified(c.Certified, j.ID, c.At)
+		if late && !accepted {
+			return false, err
+		}
 	case c.Tested != nil:
 		err = t.tested(*c.Tested, j.ID)
 	case c.Rendered != nil:

@@ -19,7 +19,8 @@ const dropPayload = `payload = CASE WHEN kind IN ('render', 'rewrap') THEN '{}' 
 // createJob stores an open job and gives its id. A job with the same key stays as it is unless it failed or became
 // obsolete; then it is opened again and keeps its id and its attempts, so that a late answer to an old lease never fits.
 // A render job is opened again after it was done too: who asks for it has no payload, because the document was forgotten
-// in between (unassigned and assigned again).
+// in between (unassigned and assigned again). So is a certify job, whose request was forgotten: the same CA gives the same
+// certificate again.
 func (t *tx) createJob(j model.Job) (string, error) {
 	if j.ID == "" {
 		j.ID = t.db.newID()
@@ -31,7 +32,7 @@ func (t *tx) createJob(j model.Job) (string, error) {
 	if j.UpdatedAt.IsZero() {
 		j.UpdatedAt = j.CreatedAt
 	}
-	statement := jobs().upsert([]string{"job_key"}, "id", "attempt", "created_at") + ` WHERE jobs.state IN ('failed', 'obsolete') OR (jobs.state = 'done' AND jobs.kind = 'render')`
+	statement := jobs().upsert([]string{"job_key"}, "id", "attempt", "created_at") + ` WHERE jobs.state IN ('failed', 'obsolete') OR (jobs.state = 'done' AND jobs.kind IN ('render', 'certify'))`
 	if err := put(t, jobs(), statement, j); err != nil {
 		return "", err
 	}

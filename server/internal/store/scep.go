@@ -63,28 +63,45 @@ func (db *DB) BeginSCEPRequest(ctx context.Context, r model.SCEPRequest, job mod
 	return stored, err
 }
 
-// certified stores a certificate for a device's own key. It stands beside those that the device got for the same request
-// before: which of them it has, only the device knows.
-func (t *tx) certified(c *connectorapi.CertifiedEffect, jobID string, now time.Time) error {
+// certified stores a certificate for a device's own key. It stands beside those that the device got for other keys of the
+// same request before: which of them it has, only the device knows. Of several for one key the first counts, since the
+// device may have it; accepted is false for the others.
+func (t *tx) certified(c *connectorapi.CertifiedEffect, jobID string, now time.Time) (accepted bool, err error) {
 	cert := c.Certificate
-	if _, err := one[string](t, `SELECT sha256 FROM certificates WHERE sha256 = $1 AND user_id = $2`, cert.SHA256, cert.UserID); !isAbsent(err) {
-		return err // the same answer again
+	_, err = one[string](t, `SELECT sha256 FROM certificates WHERE sha256 = $1 AND user_id = $2`, cert.SHA256, cert.UserID)
+	if err == nil { // the same answer again
+		return true, t.answerRequest(c, jobID)
+	}
+	if !isAbsent(err) {
+		return false, err
 	}
 	ended, err := t.hasEnded(cert.EnrolmentID)
 	if err != nil {
-		return err
+		return false, err
 	}
 	if ended {
-		return t.surplus(cert, now)
+		return true, t.surplus(cert, now)
+	}
+	others, err := one[int64](t, `SELECT count(*) FROM scep_requests WHERE job_id = $1 AND certificate IS NOT NULL`, jobID)
+	if err != nil {
+		return false, err
+	}
+	if others > 0 {
+		return false, t.surplus(cert, now)
 	}
 	cert.Status = model.CertificateCurrent
 	if err := put(t, certificates(), certificates().upsert([]string{"sha256", "user_id"}), cert); err != nil {
-		return err
+		return false, err
 	}
-	if err := t.do(`UPDATE scep_requests SET certificate = $1, chain = $2 WHERE job_id = $3`, cert.DER, c.Chain, jobID); err != nil {
-		return err
+	if err := t.answerRequest(c, jobID); err != nil {
+		return false, err
 	}
-	return t.dirtyEnrolment(cert.EnrolmentID)
+	return true, t.dirtyEnrolment(cert.EnrolmentID)
+}
+
+// answerRequest gives a request its certificate, unless it has one.
+func (t *tx) answerRequest(c *connectorapi.CertifiedEffect, jobID string) error {
+	return t.do(`UPDATE scep_requests SET certificate = $1, chain = $2 WHERE job_id = $3 AND certificate IS NULL`, c.Certificate.DER, c.Chain, jobID)
 }
 
 // tested keeps what a CA's settings were found to be, for whoever asked: under the job's id.

@@ -18,6 +18,8 @@ func scepClasses() []class {
 		{"each request has a certificate of its own beside the others", scepBeside},
 		{"a certificate for an enrolment that ended is revoked", scepTooLate},
 		{"a late answer of a CA is not thrown away", scepLate},
+		{"of two certificates for one request the first counts", scepTwice},
+		{"a request that was forgotten gets the same certificate again", scepForgotten},
 		{"what is found out about a CA is kept with its job", testsCA},
 	}
 }
@@ -111,6 +113,49 @@ func scepLate(_ *testing.T, f *fixture) {
 	if len(get(f.SCEPRequest(f.ctx, "h1"))(f).Certificate) == 0 {
 		f.Errorf("the request has no answer")
 	}
+}
+
+// scepTwice: two connectors had the same job, and each its CA's certificate. The device has the first, or will have.
+func scepTwice(_ *testing.T, f *fixture) {
+	u, c := f.user("a@x.example"), f.connector("m1")
+	e := f.enrol(u, c, "UDID")
+	get(f.scepRequest(e, "h1", "key"))(f)
+	done, first := f.certified(e, c)
+	f.ok(f.Complete(f.ctx, done))
+	late, effect := done, *done.Certified
+	late.Attempt--
+	second := f.sha()
+	effect.Certificate = f.certificate(second)
+	effect.Certificate.Kind, effect.Certificate.UserID, effect.Certificate.EnrolmentID = model.CertificateIssued, e.UserID, e.ID
+	effect.Certificate.Profile, effect.Certificate.CA, effect.Certificate.RecordID = "own", "softca", "request"
+	late.Certified = &effect
+	f.is(f.Complete(f.ctx, late), model.ErrConflict)
+	equal(f, "first", f.certificateBySHA(first).Status, model.CertificateCurrent)
+	equal(f, "second", f.certificateBySHA(second).Status, model.CertificateSuperseded)
+	equal(f, "revocations", len(f.jobsOf(link.JobRevoke)), 1)
+	equal(f, "the request's", string(get(f.SCEPRequest(f.ctx, "h1"))(f).Certificate), string(done.Certified.Certificate.DER))
+}
+
+// scepForgotten: a device asks by the same key long after its request was swept away.
+func scepForgotten(_ *testing.T, f *fixture) {
+	u, c := f.user("a@x.example"), f.connector("m1")
+	e := f.enrol(u, c, "UDID")
+	get(f.scepRequest(e, "h1", "key"))(f)
+	f.now = f.now.Add(50 * day)
+	done, sha := f.certified(e, c)
+	f.ok(f.Complete(f.ctx, done))
+	f.now = f.now.Add(50 * day)
+	f.ok(f.Sweep(f.ctx, f.now, retention()))
+	_, err := f.SCEPRequest(f.ctx, "h1")
+	f.is(err, model.ErrNotFound)
+	get(f.scepRequest(e, "h1", "key"))(f)
+	again := f.completion(f.claim(c))
+	again.Certified = done.Certified
+	f.ok(f.Complete(f.ctx, again))
+	if len(get(f.SCEPRequest(f.ctx, "h1"))(f).Certificate) == 0 {
+		f.Errorf("the request has no answer")
+	}
+	equal(f, "status", f.certificateBySHA(sha).Status, model.CertificateCurrent)
 }
 
 func testsCA(_ *testing.T, f *fixture) {
