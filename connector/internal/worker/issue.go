@@ -98,13 +98,17 @@ func (e issueEntry) issued() []byte {
 	return e.Certificate
 }
 
+// maxSkew is how much later than now the server lets a certificate begin.
+const maxSkew = 5 * time.Minute
+
 // validNow tells whether a certificate is of use. One that was made while the clock was wrong is not, and the server
 // would refuse it for ever.
 func (w *Worker) validNow(der []byte) bool {
 	cert, err := x509.ParseCertificate(der)
-	now := w.Clock()
-	return err == nil && !now.Before(cert.NotBefore) && !now.After(cert.NotAfter)
+	return err == nil && !w.Clock().Add(maxSkew).Before(cert.NotBefore) && !w.ended(cert)
 }
+
+func (w *Worker) ended(cert *x509.Certificate) bool { return w.Clock().After(cert.NotAfter) }
 
 // checkIssue refuses, before a certificate exists, what could not be sealed or kept afterwards.
 func checkIssue(p link.IssueJob) error {
@@ -128,7 +132,15 @@ func (w *Worker) supersede(ctx context.Context, job link.Job, p link.IssueJob, a
 	if err := w.Keyring.Audit(event); err != nil {
 		return err
 	}
-	if _, err := authority.Revoke(ctx, certificate, reasonSuperseded, w.Clock()); err != nil {
+	if cert, err := x509.ParseCertificate(certificate); err == nil && w.ended(cert) {
+		return nil // CAs revoke nothing that has ended
+	}
+	_, err := authority.Revoke(ctx, certificate, reasonSuperseded, w.Clock())
+	if errors.Is(err, ca.ErrCannotRevoke) { // without a certificate nobody would be better off
+		event.Detail = "superseded, and yet not revoked: " + err.Error()
+		return w.Keyring.Audit(event)
+	}
+	if err != nil {
 		return fmt.Errorf("revoking the certificate that a new one replaces: %w", err)
 	}
 	return nil
