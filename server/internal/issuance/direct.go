@@ -37,7 +37,7 @@ func (s *Service) BeginFor(ctx context.Context, enrolmentID, requestID string, c
 	if err != nil {
 		return model.SCEPRequest{EnrolmentID: enrolmentID}, err
 	}
-	return s.begin(ctx, hash, hash, order, csr)
+	return s.begin(ctx, model.SCEPRequest{Hash: hash, TransactionID: hash}, order, csr)
 }
 
 // stillGood refuses a key whose certificate was superseded, revoked or taken back.

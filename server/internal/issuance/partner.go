@@ -24,7 +24,7 @@ func (s *Service) Approve(ctx context.Context, partner, challenge, transactionID
 		return model.SCEPRequest{EnrolmentID: order.EnrolmentID}, fault(BadRequestIDInChallenge,
 			"the challenge is for the CA %q, which the partner %q is not", order.Request.CertificateAuthority, partner)
 	}
-	return s.begin(ctx, hashOf(challenge), transactionID, order, csr)
+	return s.begin(ctx, model.SCEPRequest{Hash: hashOf(challenge), TransactionID: transactionID}, order, csr)
 }
 
 // Approved finds what a partner CA was told to be right before, and says something about now. Whether it still would be does

@@ -20,10 +20,10 @@ type Store interface {
 	// SCEPRequest reads what became of a challenge, by its hash; model.ErrNotFound: nothing yet.
 	SCEPRequest(ctx context.Context, hash string) (model.SCEPRequest, error)
 	// BeginSCEPRequest binds a challenge to the key of its first request and creates the certify job in the same transaction.
-	// The same key again gives what is stored and changes nothing. model.ErrSpent: another key; model.ErrConflict: the
+	// The same key again gives what is stored and changes nothing but the client's name for it. model.ErrSpent: another key; model.ErrConflict: the
 	// enrolment has ended; model.ErrNotFound: there is none.
 	BeginSCEPRequest(ctx context.Context, r model.SCEPRequest, job model.Job) (model.SCEPRequest, error)
-	// SCEPRequestByTransaction is the latest request of a key under the client's name for it; model.ErrNotFound.
+	// SCEPRequestByTransaction is the latest request of a key, or signed by one, under the client's name for it; model.ErrNotFound.
 	SCEPRequestByTransaction(ctx context.Context, transactionID, keySHA256 string) (model.SCEPRequest, error)
 	// IssuedCertificate reads a certificate that a CA issued for a profile; model.ErrNotFound.
 	IssuedCertificate(ctx context.Context, sha256 string) (model.Certificate, error)
@@ -115,7 +115,7 @@ func (s *Service) check(ctx context.Context, challenge string, csr *x509.Certifi
 // is a *Fault, or a fault of the machine.
 func (s *Service) Begin(ctx context.Context, challenge, transactionID string, csr *x509.CertificateRequest) (model.SCEPRequest, error) {
 	if known, err := s.cfg.Store.SCEPRequest(ctx, hashOf(challenge)); err == nil && known.KeySHA256 == keyHash(csr) && csr.CheckSignature() == nil {
-		return known, nil // what is ordered by now does not matter: this one is issued, or will be
+		return s.again(ctx, known, transactionID) // what is ordered by now does not matter: this one is issued, or will be
 	}
 	order, err := s.Validate(ctx, challenge, csr, false)
 	if partner := link.PartnerOf(order.Needs); err == nil && partner != "" {
@@ -124,7 +124,7 @@ func (s *Service) Begin(ctx context.Context, challenge, transactionID string, cs
 	if err != nil {
 		return model.SCEPRequest{EnrolmentID: order.EnrolmentID}, err
 	}
-	return s.begin(ctx, hashOf(challenge), transactionID, order, csr)
+	return s.begin(ctx, model.SCEPRequest{Hash: hashOf(challenge), TransactionID: transactionID}, order, csr)
 }
 
 // Renew asks for the next certificate of a profile by a request that the former one signed (RFC 8894 section 2.3), once it
@@ -140,7 +140,7 @@ func (s *Service) Renew(ctx context.Context, former *x509.Certificate, transacti
 	}
 	hash := hashOf("renewal of " + known.SHA256 + " for " + keyHash(csr))
 	if r, err := s.cfg.Store.SCEPRequest(ctx, hash); err == nil {
-		return r, nil
+		return s.again(ctx, r, transactionID)
 	}
 	orders, err := s.cfg.Orders.Orders(ctx, known.EnrolmentID)
 	if err != nil {
@@ -160,24 +160,37 @@ func (s *Service) Renew(ctx context.Context, former *x509.Certificate, transacti
 		if err := Check(csr, order, false); err != nil {
 			return model.SCEPRequest{EnrolmentID: known.EnrolmentID}, err
 		}
-		return s.begin(ctx, hash, transactionID, order, csr)
+		return s.begin(ctx, model.SCEPRequest{Hash: hash, TransactionID: transactionID, SignerSHA256: keyOf(former)}, order, csr)
 	}
 	return model.SCEPRequest{EnrolmentID: known.EnrolmentID}, fault(ScepProfileNoLongerTargeted, "the profile of the certificate is not assigned to the device any more")
 }
 
-// Poll finds a request by the client's name for it (RFC 8894 section 3.3.3); the key is that of the poll's signature.
+// again is a request that came before. A client that polls does so by the name that it gave last.
+func (s *Service) again(ctx context.Context, r model.SCEPRequest, transactionID string) (model.SCEPRequest, error) {
+	if r.TransactionID == transactionID || len(r.Certificate) > 0 {
+		return r, nil
+	}
+	r.TransactionID = transactionID
+	r, err := s.cfg.Store.BeginSCEPRequest(ctx, r, model.Job{})
+	if err != nil {
+		return r, fmt.Errorf("noting what a client calls its request: %w", err)
+	}
+	return r, nil
+}
+
+// Poll finds a request by the client's name for it (RFC 8894 section 3.3.3); the key is that of the poll's signature, which in
+// a renewal is the former one.
 func (s *Service) Poll(ctx context.Context, transactionID string, signer *x509.Certificate) (model.SCEPRequest, error) {
-	sum := sha256.Sum256(signer.RawSubjectPublicKeyInfo)
-	r, err := s.cfg.Store.SCEPRequestByTransaction(ctx, transactionID, hex.EncodeToString(sum[:]))
+	r, err := s.cfg.Store.SCEPRequestByTransaction(ctx, transactionID, keyOf(signer))
 	if errors.Is(err, model.ErrNotFound) {
 		return r, fault(BadRequestIDInChallenge, "no request of that transaction and key is known")
 	}
 	return r, err
 }
 
-func (s *Service) begin(ctx context.Context, hash, transactionID string, order link.CertifyJob, csr *x509.CertificateRequest) (model.SCEPRequest, error) {
-	now := s.cfg.Clock()
-	r := model.SCEPRequest{Hash: hash, EnrolmentID: order.EnrolmentID, RequestID: order.RequestID, KeySHA256: keyHash(csr), TransactionID: transactionID, CreatedAt: now}
+func (s *Service) begin(ctx context.Context, r model.SCEPRequest, order link.CertifyJob, csr *x509.CertificateRequest) (model.SCEPRequest, error) {
+	now, hash := s.cfg.Clock(), r.Hash
+	r.EnrolmentID, r.RequestID, r.KeySHA256, r.CreatedAt = order.EnrolmentID, order.RequestID, keyHash(csr), now
 	order.CSR, order.IntentID = csr.Raw, "scep-"+hash[:32]
 	payload, err := json.Marshal(order)
 	if err != nil {
@@ -297,5 +310,10 @@ func hashOf(challenge string) string {
 
 func keyHash(csr *x509.CertificateRequest) string {
 	sum := sha256.Sum256(csr.RawSubjectPublicKeyInfo)
+	return hex.EncodeToString(sum[:])
+}
+
+func keyOf(c *x509.Certificate) string {
+	sum := sha256.Sum256(c.RawSubjectPublicKeyInfo)
 	return hex.EncodeToString(sum[:])
 }

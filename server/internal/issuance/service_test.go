@@ -50,7 +50,7 @@ func (w *world) SCEPRequest(_ context.Context, hash string) (model.SCEPRequest, 
 
 func (w *world) SCEPRequestByTransaction(_ context.Context, id, key string) (model.SCEPRequest, error) {
 	for _, r := range w.requests {
-		if r.TransactionID == id && r.KeySHA256 == key {
+		if r.TransactionID == id && (r.KeySHA256 == key || r.SignerSHA256 == key) {
 			return r, nil
 		}
 	}
@@ -71,6 +71,8 @@ func (w *world) BeginSCEPRequest(_ context.Context, r model.SCEPRequest, job mod
 		if known.KeySHA256 != r.KeySHA256 {
 			return known, model.ErrSpent
 		}
+		known.TransactionID = r.TransactionID
+		w.requests[r.Hash] = known
 		return known, nil
 	}
 	r.JobID = "job-" + r.Hash[:8]
@@ -221,6 +223,44 @@ func TestNoConnectorAnswers(t *testing.T) {
 	cancel()
 	if _, err := w.svc.Answer(ctx, r); !errors.Is(err, ErrPending) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestPollForWhatIsPending: by the key that signed the request, which in a renewal is the former one (RFC 8894 section 3.3.3),
+// and by the name that the client gave it last.
+func TestPollForWhatIsPending(t *testing.T) {
+	w := newWorld(t)
+	w.silent = true
+	former := w.ca.Issue(t, testpki.Options{CN: "Alice", Key: testpki.PoolKey(t, 3)}).Cert
+	known, _, err := model.NewCertificate(former.Raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	known.Profile, known.EnrolmentID, known.RecordID, known.Status = "mail-signing", "e-1", strings.Repeat("ab", 16), model.CertificateCurrent
+	w.issued[known.SHA256] = known
+	if _, err := w.svc.Renew(t.Context(), former, "t-1", w.csr(2)); err != nil {
+		t.Fatal(err)
+	}
+	next := testpki.SelfSigned(t, testpki.Options{Key: testpki.PoolKey(t, 2)}).Cert
+	for _, signer := range []*x509.Certificate{former, next} {
+		if _, err := w.svc.Poll(t.Context(), "t-1", signer); err != nil {
+			t.Errorf("renewal: %v", err)
+		}
+	}
+	if _, err := w.svc.Renew(t.Context(), former, "t-2", w.csr(2)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.svc.Poll(t.Context(), "t-2", former); err != nil {
+		t.Errorf("under another name: %v", err)
+	}
+	challenge := w.challenge()
+	for _, name := range []string{"t-3", "t-4"} {
+		if _, err := w.svc.Begin(t.Context(), challenge, name, w.csr(1)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.svc.Poll(t.Context(), name, testpki.SelfSigned(t, testpki.Options{Key: testpki.PoolKey(t, 1)}).Cert); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 

@@ -374,6 +374,8 @@ type SCEPRequest struct {
 	EnrolmentID string
 	RequestID   string
 	KeySHA256   string // of the SubjectPublicKeyInfo
+	// SignerSHA256 is the same of the key that signed the message, where that is another: that of the certificate to renew.
+	SignerSHA256 string
 	// TransactionID is the client's name for it, by which it polls (RFC 8894 section 3.2.1.1).
 	TransactionID string
 	JobID         string

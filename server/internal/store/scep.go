@@ -23,7 +23,7 @@ func (db *DB) SCEPRequest(ctx context.Context, hash string) (r model.SCEPRequest
 // SCEPRequestByTransaction implements issuance.Store.
 func (db *DB) SCEPRequestByTransaction(ctx context.Context, transactionID, keySHA256 string) (r model.SCEPRequest, err error) {
 	err = db.look(ctx, "looking for a SCEP transaction", func(t *tx) error {
-		r, err = find(t, scepRequests(), `WHERE transaction_id = $1 AND key_sha256 = $2 ORDER BY created_at DESC LIMIT 1`, transactionID, keySHA256)
+		r, err = find(t, scepRequests(), `WHERE transaction_id = $1 AND (key_sha256 = $2 OR signer_sha256 = $2) ORDER BY created_at DESC LIMIT 1`, transactionID, keySHA256)
 		return err
 	})
 	return r, err
@@ -49,6 +49,9 @@ func (db *DB) BeginSCEPRequest(ctx context.Context, r model.SCEPRequest, job mod
 		switch {
 		case err == nil && stored.KeySHA256 != r.KeySHA256:
 			return fmt.Errorf("the challenge, by another key: %w", model.ErrSpent)
+		case err == nil && stored.TransactionID != r.TransactionID:
+			stored.TransactionID = r.TransactionID
+			return t.do(`UPDATE scep_requests SET transaction_id = $1 WHERE hash = $2`, r.TransactionID, r.Hash)
 		case !isAbsent(err):
 			return err
 		case e.State == model.EnrolmentEnded:

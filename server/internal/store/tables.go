@@ -158,7 +158,7 @@ func challenges() table[model.Challenge] {
 func scepRequests() table[model.SCEPRequest] {
 	return table[model.SCEPRequest]{"scep_requests", func(r *model.SCEPRequest) row {
 		return row{{"hash", &r.Hash}, {"enrolment_id", &r.EnrolmentID}, {"request_id", &r.RequestID}, {"key_sha256", &r.KeySHA256},
-			{"transaction_id", &r.TransactionID}, {"job_id", &r.JobID}, {"created_at", &r.CreatedAt}, {"certificate", &r.Certificate}, {"chain", &r.Chain}}
+			{"signer_sha256", &r.SignerSHA256}, {"transaction_id", &r.TransactionID}, {"job_id", &r.JobID}, {"created_at", &r.CreatedAt}, {"certificate", &r.Certificate}, {"chain", &r.Chain}}
 	}}
 }
 

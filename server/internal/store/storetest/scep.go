@@ -53,6 +53,16 @@ func scepOnce(_ *testing.T, f *fixture) {
 	f.is(err, model.ErrSpent)
 	_, err = f.SCEPRequest(f.ctx, "h2")
 	f.is(err, model.ErrNotFound)
+	renamed := r
+	renamed.TransactionID = "another"
+	equal(f, "job", get(f.BeginSCEPRequest(f.ctx, renamed, model.Job{}))(f).JobID, r.JobID)
+	equal(f, "found by its later name", get(f.SCEPRequestByTransaction(f.ctx, "another", "key"))(f).Hash, "h1")
+	get(f.scepRequest(e, "h1", "key"))(f)
+	renewal := model.SCEPRequest{Hash: "h3", EnrolmentID: e.ID, RequestID: "request", KeySHA256: "next key", SignerSHA256: "key", TransactionID: "t-h3", CreatedAt: f.now}
+	get(f.BeginSCEPRequest(f.ctx, renewal, model.Job{Key: "certify:h3", Kind: link.JobCertify, Payload: []byte(`{}`), UserID: u.ID, EnrolmentID: e.ID, RunAt: f.now.Add(day)}))(f)
+	for _, key := range []string{"key", "next key"} {
+		equal(f, "found by "+key, get(f.SCEPRequestByTransaction(f.ctx, "t-h3", key))(f).Hash, "h3")
+	}
 	done, sha := f.certified(e, c)
 	f.settle(e.ID)
 	f.ok(f.Complete(f.ctx, done))

@@ -271,6 +271,7 @@ CREATE TABLE scep_requests (
     enrolment_id TEXT COLLATE "C" NOT NULL,
     request_id   TEXT COLLATE "C" NOT NULL,
     key_sha256   TEXT COLLATE "C" NOT NULL,
+    signer_sha256 TEXT COLLATE "C" NOT NULL,
     transaction_id TEXT COLLATE "C" NOT NULL,
     job_id       TEXT COLLATE "C" NOT NULL,
     created_at   BIGINT NOT NULL,

@@ -271,6 +271,7 @@ CREATE TABLE scep_requests (
     enrolment_id TEXT NOT NULL,
     request_id   TEXT NOT NULL,
     key_sha256   TEXT NOT NULL,
+    signer_sha256 TEXT NOT NULL,
     transaction_id TEXT NOT NULL,
     job_id       TEXT NOT NULL,
     created_at   INTEGER NOT NULL,
