@@ -61,9 +61,11 @@ type Publisher struct {
 	reviewAt   time.Time
 	listedAt   time.Time
 	listed     listed
-	served     int64 // the highest number of a list on the server
-	shared     string
+	served     int64  // the highest number of a list on the server
+	sharing    string // what the last message shared
+	shared     string // what has arrived
 	received   string
+	refused    string
 }
 
 // listed is what the last lists were made of.
@@ -191,7 +193,7 @@ func (p *Publisher) sent(r link.StatusRequest) {
 		p.reviewAt = p.CA.keys.Now()
 	}
 	if len(r.Shared) > 0 {
-		p.shared = p.sharing()
+		p.shared = p.sharing
 	}
 }
 
@@ -255,13 +257,17 @@ func (p *Publisher) receive(sealed []byte) {
 		return
 	}
 	sum := sha256.Sum256(sealed)
-	p.received = hex.EncodeToString(sum[:])
-	if p.CA.keys.HasRoot() {
-		return
+	name := hex.EncodeToString(sum[:])
+	if !p.CA.keys.HasRoot() {
+		if err := p.CA.keys.ReceiveAuthorities(sealed); err != nil {
+			if name != p.refused { // they come again with each message: the disk may have been full
+				p.Logger.Error("the CAs that another connector shared are refused", "error", err)
+			}
+			p.refused = name
+			return
+		}
 	}
-	if err := p.CA.keys.ReceiveAuthorities(sealed); err != nil {
-		p.Logger.Error("the CAs that another connector shared are refused", "error", err)
-	}
+	p.received = name
 }
 
 // learn keeps what others did, up to a certificate whose issuing CA has not come yet.
@@ -343,8 +349,8 @@ func (p *Publisher) revoke(ctx context.Context, all []link.StatusRevocation) err
 	return nil
 }
 
-// sharing names what the other connectors shall have: the issuing CAs, and the key set whose members they are.
-func (p *Publisher) sharing() string {
+// toShare names what the other connectors shall have: the issuing CAs, and the key set whose members they are.
+func (p *Publisher) toShare() string {
 	f, err := p.CA.keys.SMIME()
 	if err != nil {
 		return ""
@@ -359,7 +365,7 @@ func (p *Publisher) sharing() string {
 // share seals the CAs to the other connectors, at a start and whenever there is another CA or connector. Only the keyring
 // with the escrow root can.
 func (p *Publisher) share() (map[string][]byte, error) {
-	if !p.CA.keys.HasRoot() || p.sharing() == p.shared {
+	if p.sharing = p.toShare(); !p.CA.keys.HasRoot() || p.sharing == p.shared {
 		return nil, nil
 	}
 	return p.CA.keys.ShareWithOthers()
