@@ -7,9 +7,11 @@ import (
 	"strings"
 	"time"
 
+	"github.com/waxseal/waxseal/internal/link"
 	"github.com/waxseal/waxseal/platforms"
 	"github.com/waxseal/waxseal/platforms/windows"
 	"github.com/waxseal/waxseal/platforms/windows/syncml"
+	"github.com/waxseal/waxseal/profiles"
 	"github.com/waxseal/waxseal/server/internal/model"
 	"github.com/waxseal/waxseal/server/internal/reconcile"
 )
@@ -18,7 +20,7 @@ import (
 //
 //	look ─ nothing there ─→ ask (Atomic … Exec Enroll) ─→ read
 //	look, read ─ the certificate issued for this request ─→ done
-//	           ─ still asking ─→ not now; the next session looks again, and not for ever
+//	           ─ still asking, or a partner CA has not told of it yet ─→ not now; the next session looks again, and not for ever
 //	           ─ anything else ─→ clear (Delete) ─→ failed: a later try begins with a challenge of its own
 //
 // It looks before it asks: asking again would make another key, and an answer may only have been lost.
@@ -75,16 +77,21 @@ func (d *Windows) landAsked(ctx context.Context, enr model.Enrolment, f *flight,
 
 func (d *Windows) judgeAsked(ctx context.Context, snap Snapshot, f *flight, asked windows.Asked) (reconcile.Report, *flight) {
 	next := f.stage(stageClear)
+	since := askedSince(snap, f.UUID)
+	patient := since.IsZero() || d.Service.c.Clock().Sub(since) < askPatience
 	switch asked.State {
 	case windows.AskedNothing:
 		return d.ask(ctx, snap, f)
 	case windows.AskedDone:
-		if issuedFor(snap, f.Identifier, asked.Thumbprint) {
+		switch {
+		case issuedFor(snap, f.Identifier, asked.Thumbprint):
 			return f.report(reconcile.OutcomeDone, "", ""), nil
+		case patient && ofPartner(snap, f.Document):
+			return f.report(reconcile.OutcomeNotNow, platforms.ReasonIssuePending, "the PC has a certificate, of which the partner CA has not told yet"), nil
 		}
 		next.Failure = "the PC has a certificate (" + asked.Thumbprint + ") that was not issued for this request"
 	case windows.AskedPending:
-		if since := askedSince(snap, f.UUID); since.IsZero() || d.Service.c.Clock().Sub(since) < askPatience {
+		if patient {
 			return f.report(reconcile.OutcomeNotNow, platforms.ReasonIssuePending, "the PC has made its key and asks for the certificate"), nil
 		}
 		next.Failure = fmt.Sprintf("the PC has been asking for its certificate for more than %s; it is told to begin anew", askPatience)
@@ -92,6 +99,21 @@ func (d *Windows) judgeAsked(ctx context.Context, snap Snapshot, f *flight, aske
 		next.Failure = asked.Detail
 	}
 	return reconcile.Report{}, next
+}
+
+// ofPartner tells whether the certificate of a document comes from a partner CA, which the PC asks without us.
+func ofPartner(snap Snapshot, document string) bool {
+	at := slices.IndexFunc(snap.Documents, func(s model.DocumentState) bool { return s.Document.ID == document })
+	if at < 0 {
+		return false
+	}
+	for _, o := range snap.Objects {
+		p, ok := o.Spec.(*profiles.SCEPCertificate)
+		if ok && slices.Contains(snap.Documents[at].Document.Challenges, o.Name) {
+			return link.PartnerOf(link.Offering(snap.CAs, p.CertificateAuthority)) != ""
+		}
+	}
+	return false
 }
 
 // ask sends the nodes with a challenge. Where they have been sent already, the PC has not kept them.

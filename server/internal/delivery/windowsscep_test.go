@@ -316,3 +316,33 @@ func TestAPCLosesItsOwnKey(t *testing.T) {
 		})
 	}
 }
+
+// A PC may have its certificate before the partner CA has told of it. It is waited for the partner's word, though not for ever.
+func TestAPCIsQuickerThanThePartner(t *testing.T) {
+	a := newAsker(t)
+	ca := &a.store.snapshot.CAs[0]
+	ca.Kind, ca.URL, ca.Members = link.KindPartner, "https://ca.example/scep", []string{link.PartnerMember("softca")}
+	a.meet()
+	node := a.doc("identity.own").Document.Identifier
+	print := fmt.Sprintf("%040d", 1)
+	a.tree[node+"/Status"], a.tree[node+"/ErrorCode"], a.tree[node+"/CertThumbprint"] = "1", "0", print
+	a.meet()
+	a.want("identity.own", model.DocumentReady, platforms.ReasonIssuePending)
+	if _, there := a.tree[node+"/CertThumbprint"]; !there {
+		t.Fatal("the certificate is taken away")
+	}
+	a.issue(1)
+	a.meet()
+	a.want("identity.own", model.DocumentVerified, platforms.ReasonVerified)
+	a.wantSent(1)
+
+	a = newAsker(t)
+	ca = &a.store.snapshot.CAs[0]
+	ca.Kind, ca.URL, ca.Members = link.KindPartner, "https://ca.example/scep", []string{link.PartnerMember("softca")}
+	a.meet()
+	node = a.doc("identity.own").Document.Identifier
+	a.tree[node+"/Status"], a.tree[node+"/ErrorCode"], a.tree[node+"/CertThumbprint"] = "1", "0", print
+	a.now = a.now.Add(2 * time.Hour)
+	a.meet()
+	a.want("identity.own", model.DocumentFailed, platforms.ReasonDeviceRefused)
+}
