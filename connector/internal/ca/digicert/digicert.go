@@ -125,9 +125,11 @@ func profileFor(word, usual string, profiles map[string]string) (string, error) 
 	return id, nil
 }
 
-// handle is by what an answer is found again: a serial number, or only that the certificate was asked for.
+// handle is by what an answer is found again: a serial number, or only that the certificate was asked for. Waits says that
+// DigiCert took the request, so that it must not be asked again.
 type handle struct {
 	Serial string `json:"serial,omitempty"`
+	Waits  bool   `json:"waits,omitempty"`
 }
 
 // noteHandle is written before the question: DigiCert issues at once, so the certificate of a lost answer exists and has
@@ -175,7 +177,11 @@ func (a *adapter) earlier(ctx context.Context, q ledger.Question, e enrolment) (
 		}
 		return a.take(q, got)
 	}
-	return a.search(ctx, q, e)
+	chain, err := a.search(ctx, q, e)
+	if chain == nil && err == nil && h.Waits {
+		return nil, fmt.Errorf("%w (DigiCert gave the request no number, so it is looked for among the seat's certificates)", ca.ErrPending)
+	}
+	return chain, err
 }
 
 // maxFound bounds how many certificates of a seat are looked at, the newest page first.
@@ -234,7 +240,7 @@ func fill(path, what, value string) string {
 // take gives an answer's chain. An answer without a certificate is one of a profile that waits for approval.
 func (a *adapter) take(q ledger.Question, got certificate) ([][]byte, error) {
 	if got.Certificate == "" {
-		if err := noteHandle(q, handle{Serial: got.Serial}); err != nil {
+		if err := noteHandle(q, handle{Serial: got.Serial, Waits: got.Status != ""}); err != nil {
 			return nil, err
 		}
 		return nil, fmt.Errorf("%w (DigiCert says %q)", ca.ErrPending, web.Words(got.Status))

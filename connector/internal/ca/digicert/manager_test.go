@@ -27,6 +27,7 @@ type manager struct {
 	asked   []map[string]any
 	lose    bool   // the next answer to an enrolment
 	hold    bool   // answer enrolments without a certificate
+	unnamed bool   // and without a serial number
 	status  int    // of everything but GET /
 	body    string // with it
 	change  func(o *testpki.Options)
@@ -93,6 +94,9 @@ func (m *manager) enrol(w http.ResponseWriter, r *http.Request) {
 		panic(http.ErrAbortHandler)
 	}
 	if m.hold {
+		if m.unnamed {
+			c.Serial = ""
+		}
 		m.answer(w, http.StatusAccepted, certificate{Serial: c.Serial, Status: "pending"})
 		return
 	}
@@ -146,6 +150,9 @@ func (m *manager) search(w http.ResponseWriter, r *http.Request) {
 	}
 	items := []certificate{{Serial: "1", Certificate: "no certificate"}}
 	for _, c := range m.issued {
+		if m.hold && m.unnamed {
+			continue
+		}
 		if m.bare {
 			c.Certificate = ""
 		}

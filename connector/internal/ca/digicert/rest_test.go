@@ -149,6 +149,22 @@ func TestPendingThenIssued(t *testing.T) {
 	}
 }
 
+// TestPendingWithoutANumber: what waits for approval without a name is looked for, and not asked for again and again.
+func TestPendingWithoutANumber(t *testing.T) {
+	m := newManager(t)
+	m.hold, m.unnamed = true, true
+	var n note
+	for range 3 {
+		if _, err := m.adapter(usual()).Enroll(t.Context(), n.question(intent(t))); !errors.Is(err, ca.ErrPending) || len(m.asked) != 1 {
+			t.Fatalf("asked %d times, %v", len(m.asked), err)
+		}
+	}
+	m.hold = false
+	if _, err := m.adapter(usual()).Enroll(t.Context(), n.question(intent(t))); err != nil || len(m.asked) != 1 {
+		t.Errorf("asked %d times, %v", len(m.asked), err)
+	}
+}
+
 func TestAnswers(t *testing.T) {
 	errorBody := `{"errors":[{"code":"duplicate","message":"a certificate for this\u0000 seat exists"}]}`
 	cases := []struct {
