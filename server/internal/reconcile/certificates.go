@@ -50,12 +50,7 @@ func (w *work) issueJob(name string, p *profiles.PKCSCertificate) (model.Job, bo
 	if err != nil {
 		return model.Job{}, false // the plan shows which variable it is
 	}
-	made := 0
-	for _, c := range w.in.Snapshot.Issued {
-		if c.Profile == name {
-			made++
-		}
-	}
+	made := w.rounds(name)
 	current, has := w.issued()[name]
 	if has && current.RecordID == w.intentID(request, made-1) && !w.renewalDue(current, p) {
 		return model.Job{}, false

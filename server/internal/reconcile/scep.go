@@ -64,11 +64,12 @@ func (w *work) scepOrder(name string, p *profiles.SCEPCertificate) (link.Certify
 	return order, true
 }
 
-// rounds counts the requests of a profile that have certificates.
+// rounds counts the requests of a profile that have certificates. One that nobody was to have answers none: it has lost its
+// record.
 func (w *work) rounds(name string) int {
 	seen := map[string]bool{}
 	for _, c := range w.in.Snapshot.Issued {
-		if c.Profile == name {
+		if c.Profile == name && c.RecordID != "" {
 			seen[c.RecordID] = true
 		}
 	}

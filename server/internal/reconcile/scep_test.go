@@ -183,3 +183,21 @@ func TestOwnKeyWakesItsDevice(t *testing.T) {
 		t.Errorf("the device is looked at again at %s, its certificate is due at %s", at, due)
 	}
 }
+
+// TestSurplusCertificateChangesNothing: one that nobody was to have (two connectors answered, or a partner told of two) is no
+// reason for another.
+func TestSurplusCertificateChangesNothing(t *testing.T) {
+	w := newOwn(t)
+	w.settle()
+	before := len(w.s.Issued)
+	for _, profile := range []string{"own", "sign"} {
+		w.s.Issued = append(w.s.Issued, model.Certificate{Certificate: profiles.Certificate{SHA256: "surplus " + profile, NotBefore: w.now, NotAfter: w.now.Add(52 * week)},
+			Profile: profile, CA: "softca", Status: model.CertificateSuperseded, CreatedAt: w.now})
+	}
+	w.s.Enrolment.Dirty = true
+	w.settle()
+	if n := len(w.s.Issued) - before - 2; n != 0 {
+		t.Errorf("%d certificates more", n)
+	}
+	w.owns("own0 current", "surplus own superseded")
+}
