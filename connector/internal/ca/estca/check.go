@@ -53,6 +53,8 @@ func (a *adapter) testCredentials(ctx context.Context, label, name string) link.
 		return web.Wrong("credentials", "%s: %s", name, web.Words(err.Error()))
 	case answer.Status == http.StatusUnauthorized || answer.Status == http.StatusForbidden:
 		return web.Wrong("credentials", "%s: %s", name, web.Words(web.Failed(answer, plainText(answer)).Error()))
+	case isPage(answer):
+		return web.Wrong("credentials", "%s: %s", name, web.Words(web.Failed(answer, pageWords).Error()))
 	case answer.Status == http.StatusNotFound || answer.Status == http.StatusMethodNotAllowed:
 		return web.Wrong("label", "%s: the server knows no simpleenroll there (HTTP %d): correct label, or the port in url", name, answer.Status)
 	case answer.Status == http.StatusTooManyRequests || answer.Status > http.StatusInternalServerError:

@@ -35,6 +35,7 @@ func TestFindings(t *testing.T) {
 		{"too many", status("simpleenroll", 429), "credentials", "no more requests"},
 		{"down", status("simpleenroll", 503), "credentials", "503"},
 		{"redirected", status("simpleenroll", 301), "credentials", "https://elsewhere.test/"},
+		{"a page", func(s *server, _ *Options, _ *ca.Settings) { s.status["simpleenroll"], s.kind = 400, "text/html" }, "credentials", "a page of a web server"},
 		{"label", status("simpleenroll", 404), "label", "knows no simpleenroll"},
 		{"takes anything", status("simpleenroll", 200), "label", "no EST server"},
 		{"no cacerts", status("cacerts", 500), "issuer", "500"},

@@ -48,6 +48,9 @@ func (a *adapter) Enroll(ctx context.Context, q ledger.Question) ([][]byte, erro
 	if err != nil {
 		return nil, err
 	}
+	if isPage(answer) {
+		return nil, web.Failed(answer, pageWords)
+	}
 	switch answer.Status {
 	case http.StatusOK:
 		certs, err := parseBag(answer.Body)
@@ -147,6 +150,15 @@ func decode(body []byte) ([]byte, error) {
 		return nil, errors.New("the CA's answer is no base64: look at the address and the label")
 	}
 	return der, nil
+}
+
+// pageWords stand for a page: RFC 7030 section 4.2.3 has words in plain text. nginx answers so (HTTP 400) to who shows no client
+// certificate or one that ended, which is no refusal of the names.
+const pageWords = "a page of a web server, and not the CA's words: it may want another client certificate, or the address is wrong"
+
+func isPage(a web.Answer) bool {
+	kind, _, err := mime.ParseMediaType(a.Header.Get("Content-Type"))
+	return err == nil && kind == "text/html" && a.Status == http.StatusBadRequest
 }
 
 // plainText is what a CA says for people (RFC 7030 section 4.2.3); pages of a web server in between are not.

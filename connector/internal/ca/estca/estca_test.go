@@ -179,7 +179,9 @@ func TestAnswers(t *testing.T) {
 	}{
 		{"refused", status(400), true, "the CA refuses: these names are <b>not</b> allowed"},
 		{"unprocessable", status(422), true, "these names"},
-		{"refused by a page", func(s *server, _ *Options) { s.status["simpleenroll"], s.kind = 400, "text/html" }, true, "HTTP 400, without words"},
+		{"refused without words", func(s *server, _ *Options) { s.status["simpleenroll"], s.kind = 400, "application/octet-stream" }, true, "HTTP 400, without words"},
+		// a web server in front that got no client certificate, or one that ended: an admin can put that right
+		{"refused by a page", func(s *server, _ *Options) { s.status["simpleenroll"], s.kind = 400, "text/html; charset=utf-8" }, false, "a page of a web server"},
 		{"wrong password", func(_ *server, o *Options) { o.Password = "wrong" }, false, "credentials of the settings (HTTP 401): who are you?"},
 		{"forbidden", status(403), false, "credentials"},
 		{"no label", status(404), false, "404"},
