@@ -216,6 +216,16 @@ func signer(t *testing.T) (p *phone, root profiles.Object) {
 	return p, root
 }
 
+// holds lets the phone tell which signing keys it has.
+func (p *phone) holds(sums ...string) {
+	p.t.Helper()
+	p.inv = companion.Inventory{CAs: []string{p.item("ca:").CACert.SHA256}}
+	for _, sum := range sums {
+		p.inv.Identities = append(p.inv.Identities, companion.Held{Alias: "smime-sign-" + strings.Repeat(sum, 6), CertSHA256: strings.Repeat(sum, 32), Present: true})
+	}
+	p.inventory()
+}
+
 func grantOf(sum string) string {
 	return "grant:" + profiles.PackageOutlook + ":smime-sign-" + strings.Repeat(sum, 6)
 }
@@ -234,7 +244,14 @@ func TestAndroidSignsWithoutAGap(t *testing.T) {
 	if i, told := items[grantOf("01")]; told || items[grantOf("02")].Op != companion.OpInstall {
 		t.Errorf("before the app may use the next key: %+v, %+v", i, items[grantOf("02")])
 	}
+	p.holds("01", "02") // and so the next key is verified
+	if i, told := p.items()["identity:smime-sign-010101010101"]; told || p.doc("identity.sign").Status != model.DocumentVerified {
+		t.Errorf("the key that the app signs with goes before it may use the next one: %+v; %s", i, p.doc("identity.sign").Status)
+	}
 	p.done(items[grantOf("02")], companion.StateGranted)
+	if i := p.items()["identity:smime-sign-010101010101"]; i.Op != companion.OpRemove {
+		t.Errorf("the former key stays: %+v", i)
+	}
 	if i := p.items()[grantOf("01")]; i.Op != companion.OpRemove {
 		t.Errorf("the former right stays: %+v", i)
 	}

@@ -122,7 +122,7 @@ func (w *work) chooseLeftover() *Action {
 		if d == nil || len(d.Leftovers) == 0 || d.Status != model.DocumentVerified || w.outOfReach(d) || w.now.Before(d.RetryAt) {
 			continue
 		}
-		if w.expected(d.Leftovers[0]) {
+		if w.expected(d.Leftovers[0]) || w.awaited(d) {
 			continue
 		}
 		if a := w.remove(d); a != nil {
@@ -130,6 +130,19 @@ func (w *work) chooseLeftover() *Action {
 		}
 	}
 	return nil
+}
+
+// awaited: what depends on the document is on its way. On Android an app signs with the former key until it has its right to
+// the new one: both keys are there meanwhile.
+func (w *work) awaited(d *model.DocumentState) bool {
+	for id := range w.wanted {
+		next := w.docs[id]
+		if w.in.Together && next != nil && slices.Contains(next.Document.DependsOn, d.Document.ID) &&
+			(next.Status == model.DocumentReady || next.Status == model.DocumentSent) {
+			return true
+		}
+	}
+	return false
 }
 
 // expected tells whether a document is wanted under the identifier: what is there will be its own.
