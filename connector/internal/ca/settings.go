@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"strings"
 	"time"
 
 	"github.com/waxseal/waxseal/internal/clock"
@@ -51,7 +52,7 @@ func (s Settings) Check() error {
 	if !name.MatchString(s.Name) {
 		return fmt.Errorf("name %q: it is 1 to 63 lower-case letters, digits and hyphens, the first no hyphen", s.Name)
 	}
-	if s.Name == "softca" || s.Name == "device-ca" {
+	if s.Name == "softca" || strings.HasPrefix(s.Name, "softca-") || s.Name == "device-ca" {
 		return fmt.Errorf("name %q: that is the connector's own CA", s.Name)
 	}
 	u, err := url.Parse(s.URL)
