@@ -73,11 +73,14 @@ func (k *Keyring) SetCASettings(name string, settings []byte) error {
 
 // DropCASettings forgets a CA; its journal stays, since its certificates do.
 func (k *Keyring) DropCASettings(name string) error {
-	err := os.Remove(k.Path(filepath.Join(casFolder, name+settingsSuffix)))
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
+	names, err := k.CANames()
+	if err != nil {
+		return err
 	}
-	return err
+	if !slices.Contains(names, name) {
+		return fmt.Errorf("this keyring has no settings for a CA %q: waxseal-connector ca list shows which there are", name)
+	}
+	return os.Remove(k.Path(filepath.Join(casFolder, name+settingsSuffix)))
 }
 
 // CAJournal is the place of a CA's journal.
