@@ -168,7 +168,7 @@ func (db *DB) Publish(ctx context.Context, connectorID string, p link.PublishReq
 		if c.State != model.ConnectorTrusted {
 			return fmt.Errorf("connector %s is not approved yet: %w", connectorID, model.ErrConflict)
 		}
-		publishCAs := func(p link.PublishRequest, _ time.Time) error { return t.publishCAs(p, c.Member.ID) }
+		publishCAs := func(p link.PublishRequest, now time.Time) error { return t.publishCAs(p, c.Member.ID, now) }
 		for _, part := range []func(link.PublishRequest, time.Time) error{
 			t.publishDeviceCA, publishCAs, t.publishKeySet, t.publishSealedCAs,
 		} {
@@ -204,7 +204,7 @@ func (t *tx) publishDeviceCA(p link.PublishRequest, _ time.Time) error {
 	return nil
 }
 
-func (t *tx) publishCAs(p link.PublishRequest, member string) error {
+func (t *tx) publishCAs(p link.PublishRequest, member string, now time.Time) error {
 	if p.CAs == nil {
 		return nil
 	}
@@ -217,6 +217,9 @@ func (t *tx) publishCAs(p link.PublishRequest, member string) error {
 		return err
 	}
 	if err := t.setTrusted(trustCAs+member, encoded); err != nil {
+		return err
+	}
+	if err := t.reassign(now); err != nil {
 		return err
 	}
 	return t.bumpGeneration()

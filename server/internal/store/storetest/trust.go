@@ -7,12 +7,14 @@ import (
 
 	"github.com/waxseal/waxseal/internal/escrow"
 	"github.com/waxseal/waxseal/internal/link"
+	"github.com/waxseal/waxseal/platforms"
+	"github.com/waxseal/waxseal/server/internal/connectorapi"
 	"github.com/waxseal/waxseal/server/internal/model"
 )
 
 func trustClasses() []class {
 	return []class{
-		{"connectors", registers}, {"publish", publishes}, {"publish/key-set", publishKeySets}, {"publish/offers", offers}, {"publish/rollover", rollover}, {"publish/rewrap", rewraps},
+		{"connectors", registers}, {"publish", publishes}, {"publish/key-set", publishKeySets}, {"publish/offers", offers}, {"publish/takes-over", takesOver}, {"publish/rollover", rollover}, {"publish/rewrap", rewraps},
 		{"publish/import-for-an-older-set", importForOlderSet}, {"settings", settings},
 	}
 }
@@ -92,6 +94,47 @@ func offers(_ *testing.T, f *fixture) {
 	same(f, "adcs", link.Offering(cas, "adcs"), []string{"m2"})
 	f.publish(first, link.PublishRequest{CAs: []link.CA{{Name: "softca"}}})
 	same(f, "corp-est, given up", link.Offering(get(f.Trust(f.ctx))(f).CAs, "corp-est"), []string(nil))
+}
+
+// takesOver: the connector that had a CA is lost, and another one offers it: what waits for the CA goes to that one. A revocation
+// that nobody could do is tried again.
+func takesOver(_ *testing.T, f *fixture) {
+	first := f.connector("m1")
+	f.publish(first, link.PublishRequest{KeySet: keySet(1, member("m1"))})
+	second := f.connector("m2")
+	f.publish(first, link.PublishRequest{KeySet: keySet(2, member("m1"), member("m2"))})
+	f.publish(first, link.PublishRequest{CAs: []link.CA{{Name: "corp-est"}}})
+	only := link.PartnerMember("ejbca")
+	for _, j := range []model.Job{
+		{Key: "certify", Kind: link.JobCertify, Payload: json.RawMessage(`{"request":{"certificateAuthority":"corp-est"}}`), Needs: []string{"m1"}},
+		{Key: "issue", Kind: link.JobIssue, Payload: json.RawMessage(`{"request":{"certificateAuthority":"corp-est"}}`), Needs: []string{"m1"}},
+		{Key: "revoke", Kind: link.JobRevoke, Payload: json.RawMessage(`{"ca":"corp-est"}`), Needs: []string{"m1"}},
+		{Key: "partner", Kind: link.JobCertify, Payload: json.RawMessage(`{"request":{"certificateAuthority":"ejbca"}}`), Needs: []string{only}},
+		{Key: "another", Kind: link.JobRevoke, Payload: json.RawMessage(`{"ca":"another"}`), Needs: []string{"m1"}},
+	} {
+		j.RunAt = f.now
+		get(f.CreateJob(f.ctx, j, f.audit("test")))(f)
+	}
+	equal(f, "before", len(f.claimIDs(second, 10)), 0)
+	for range 4 {
+		j := f.claim(first)
+		done := f.completion(j)
+		done.Failure = &connectorapi.Failure{Message: "gone", RetryAt: f.now, Final: j.Kind == link.JobRevoke, Reason: platforms.ReasonCertificateAuthorityUnknown}
+		if j.Kind == link.JobRevoke {
+			f.ok(f.Complete(f.ctx, done))
+		}
+	}
+	f.now = f.now.Add(2 * time.Minute)
+	f.publish(second, link.PublishRequest{CAs: []link.CA{{Name: "corp-est"}}})
+	equal(f, "after", len(f.claimIDs(second, 10)), 3)
+	for _, j := range append(f.jobsOf(link.JobRevoke), f.jobsOf(link.JobCertify)...) {
+		switch j.Key {
+		case "another":
+			same(f, "another's", j.Needs, []string{"m1"})
+		case "partner":
+			same(f, "the partner's", j.Needs, []string{only})
+		}
+	}
 }
 
 // rollover: the connector that knows the next issuing CA is right, whichever comes first.
