@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/waxseal/waxseal/connector/internal/ca"
 	"github.com/waxseal/waxseal/connector/internal/keyring"
@@ -66,11 +67,16 @@ func (w *Worker) rewrap(ctx context.Context, job link.Job, p link.RewrapJob) (li
 	return link.RewrapAnswer{Record: record}, nil
 }
 
+// testTime is less than a job's lease and than an admin waits, so that a CA that does not answer is what is found.
+const testTime = 40 * time.Second
+
 // testCA tells what is right and wrong in the settings of a CA.
 func (w *Worker) testCA(ctx context.Context, _ link.Job, p link.TestCAJob) (link.TestCAAnswer, error) {
 	authority, ok := w.CAs[p.CA]
 	if !ok {
 		return link.TestCAAnswer{}, final(platforms.ReasonCertificateAuthorityUnknown, "this connector has no CA %q: waxseal-connector ca list shows which there are", p.CA)
 	}
+	ctx, cancel := context.WithTimeout(ctx, testTime)
+	defer cancel()
 	return link.TestCAAnswer{Findings: authority.Test(ctx)}, nil
 }
