@@ -186,12 +186,12 @@ func (t *tx) issued(c connectorapi.Completion, j model.Job, late bool) (accepted
 	return true, t.finish(j.ID, c.At)
 }
 
+// hasEnded tells whether nobody will use, or look at, what an enrolment gets now: it is over, or its device was given up as
+// silent.
 func (t *tx) hasEnded(enrolmentID string) (bool, error) {
-	state, err := one[model.EnrolmentState](t, `SELECT state FROM enrolments WHERE id = $1`, enrolmentID)
-	if isAbsent(err) {
-		return true, nil
-	}
-	return state == model.EnrolmentEnded, err
+	living, err := one[int64](t, `SELECT count(*) FROM enrolments WHERE id = $1 AND state <> 'ended'
+		AND NOT EXISTS (SELECT 1 FROM devices WHERE devices.id = enrolments.device_id AND devices.removal <> '')`, enrolmentID)
+	return living == 0, err
 }
 
 func (t *tx) storeIssued(cert model.Certificate, record escrow.Record) error {

@@ -156,11 +156,12 @@ func (t *tx) partnerRequest(hash string) (r model.SCEPRequest, ended bool, err e
 	if r, err = find(t, scepRequests(), `WHERE hash = $1`, hash); err != nil {
 		return r, false, err
 	}
-	state, err := one[model.EnrolmentState](t, `SELECT state FROM enrolments WHERE id = $1`+t.db.dialect.ForUpdate, r.EnrolmentID)
-	if err != nil && !isAbsent(err) {
+	if _, err := one[string](t, `SELECT id FROM enrolments WHERE id = $1`+t.db.dialect.ForUpdate, r.EnrolmentID); err != nil && !isAbsent(err) {
 		return r, false, err
 	}
-	ended = isAbsent(err) || state == model.EnrolmentEnded
+	if ended, err = t.hasEnded(r.EnrolmentID); err != nil {
+		return r, false, err
+	}
 	_, err = one[string](t, `SELECT id FROM jobs WHERE id = $1`+t.db.dialect.ForUpdate, r.JobID)
 	return r, ended, err
 }

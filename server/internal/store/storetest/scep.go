@@ -17,6 +17,7 @@ func scepClasses() []class {
 		{"a challenge is good for one key, and gives the same certificate again", scepOnce},
 		{"each request has a certificate of its own beside the others", scepBeside},
 		{"a certificate for an enrolment that ended is revoked", scepTooLate},
+		{"a certificate for a device that was given up is revoked", scepGivenUp},
 		{"a late answer of a CA is not thrown away", scepLate},
 		{"of two certificates for one request the first counts", scepTwice},
 		{"a request that was forgotten gets the same certificate again", scepForgotten},
@@ -108,6 +109,24 @@ func scepTooLate(_ *testing.T, f *fixture) {
 	equal(f, "revocations", len(f.jobsOf(link.JobRevoke)), 1)
 	_, err := f.scepRequest(e, "h2", "key")
 	f.is(err, model.ErrConflict)
+}
+
+// scepGivenUp: nobody would look at the certificate again, for the device will not come.
+func scepGivenUp(_ *testing.T, f *fixture) {
+	u, c := f.user("a@x.example"), f.connector("m1")
+	e := f.enrol(u, c, "UDID")
+	f.partner("ejbca")
+	get(f.scepRequest(e, "h1", "key"))(f)
+	f.asksPartner(e, "ejbca", "h2")
+	done, sha := f.certified(e, c)
+	f.ok(f.SetDeviceState(f.ctx, e.DeviceID, model.DeviceWiping, f.now, f.audit("device.wipe")))
+	f.now = f.now.Add(31 * day)
+	f.ok(f.Sweep(f.ctx, f.now, retention()))
+	f.ok(f.Complete(f.ctx, done))
+	equal(f, "status", f.certificateBySHA(sha).Status, model.CertificateSuperseded)
+	f.is(f.tells(e, "h2", "aa"), model.ErrConflict)
+	equal(f, "the partner's", f.certificateBySHA(model.NotedID("aa")).Status, model.CertificateSuperseded)
+	equal(f, "revocations", len(f.jobsOf(link.JobRevoke)), 2)
 }
 
 func scepLate(_ *testing.T, f *fixture) {
