@@ -27,7 +27,7 @@ func (w *Worker) certify(ctx context.Context, job link.Job, p link.CertifyJob) (
 	}
 	authority, ok := w.CAs[p.Request.CertificateAuthority]
 	if !ok {
-		return link.CertifyAnswer{}, final(platforms.ReasonCertificateAuthorityUnknown, "this connector has no CA %q", p.Request.CertificateAuthority)
+		return link.CertifyAnswer{}, notOpen(p.Request.CertificateAuthority)
 	}
 	csr, err := deviceRequest(p)
 	if err != nil {

@@ -59,7 +59,7 @@ func (w *Worker) issue(ctx context.Context, job link.Job, p link.IssueJob) (link
 	}
 	authority, ok := w.CAs[p.Request.CertificateAuthority]
 	if !ok {
-		return link.IssueAnswer{}, final(platforms.ReasonCertificateAuthorityUnknown, "this connector has no CA %q", p.Request.CertificateAuthority)
+		return link.IssueAnswer{}, notOpen(p.Request.CertificateAuthority)
 	}
 	digest, err := digestOf(p)
 	if err != nil {
@@ -88,6 +88,11 @@ func (w *Worker) issue(ctx context.Context, job link.Job, p link.IssueJob) (link
 		return link.IssueAnswer{}, err
 	}
 	return w.obtain(ctx, job, authority, p, known, key)
+}
+
+// notOpen passes: the server asks only for what this keyring has settings for, and they may be newer than this process.
+func notOpen(name string) error {
+	return &waitError{platforms.ReasonCertificateAuthorityUnknown, fmt.Errorf("this connector has no CA %q: if waxseal-connector ca set has set it since the connector's start, start it anew", name)}
 }
 
 // issued is the certificate of the entry's round, nil before there is one.

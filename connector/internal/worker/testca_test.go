@@ -2,10 +2,12 @@ package worker
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/waxseal/waxseal/internal/link"
+	"github.com/waxseal/waxseal/platforms"
 )
 
 // slowCA is one that takes all the time that it is given.
@@ -39,5 +41,26 @@ func TestSlowCAIsFoundOut(t *testing.T) {
 	}
 	if given <= 0 || given > 50*time.Second {
 		t.Errorf("it has %s", given)
+	}
+}
+
+// TestCAThatIsNotOpenYet: ca set is published at the next sync, and the running connector opens the CA at its next start. What is
+// asked until then is asked again.
+func TestCAThatIsNotOpenYet(t *testing.T) {
+	h := newHouse(t)
+	p := issueJob(t, "intent-0000000000000001", "e1")
+	p.Request.CertificateAuthority = "adcs"
+	c := certifyJob(t, "intent-0000000000000002", request(t))
+	c.Request.CertificateAuthority = "adcs"
+	_, issue := do[link.IssueAnswer](t, h, "1", link.JobIssue, p)
+	_, certify := do[link.CertifyAnswer](t, h, "2", link.JobCertify, c)
+	_, revoke := do[link.RevokeAnswer](t, h, "3", link.JobRevoke, link.RevokeJob{CA: "adcs"})
+	for name, jobErr := range map[string]*link.JobError{"issue": issue, "certify": certify} {
+		if jobErr == nil || jobErr.Final || jobErr.Reason != platforms.ReasonCertificateAuthorityUnknown || !strings.Contains(jobErr.Message, "start") {
+			t.Errorf("%s: %+v", name, jobErr)
+		}
+	}
+	if revoke == nil || !revoke.Final || revoke.Reason != platforms.ReasonCertificateAuthorityUnknown { // the server knows what to do
+		t.Errorf("revoke: %+v", revoke)
 	}
 }

@@ -328,7 +328,6 @@ func (h *house) recoveryID(t *testing.T) string {
 func TestIssueRefusals(t *testing.T) {
 	h := newHouse(t)
 	cases := map[string]func(*link.IssueJob){
-		"has no CA":   func(p *link.IssueJob) { p.Request.CertificateAuthority = "adcs" },
 		"1024 bits":   func(p *link.IssueJob) { p.Request.KeySize = 1024 },
 		"intent id":   func(p *link.IssueJob) { p.IntentID = "../x" },
 		"template":    func(p *link.IssueJob) { p.Request.Template = "User" },
