@@ -10,7 +10,6 @@ import (
 	"github.com/waxseal/waxseal/connector/internal/ca"
 	"github.com/waxseal/waxseal/connector/internal/keyring"
 	"github.com/waxseal/waxseal/internal/link"
-	"github.com/waxseal/waxseal/platforms"
 )
 
 // maxDeviceKeyBits bounds the arithmetic that a device's request can ask for.
