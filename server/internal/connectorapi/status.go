@@ -248,6 +248,9 @@ func (i *issuers) answers(ctx context.Context, x *StatusExchange) error {
 		if _, err := checkAnswer(a.SHA256, crypto.SHA256, a, issuer); err != nil {
 			return err
 		}
+		if x.Now.Add(maxSkew).Before(one.ThisUpdate) { // it would keep those out that are made once the clock is right
+			return refuse("the answer for %s of %s, from %s, is for later: compare the clocks of server and connector", a.Serial, a.CA, one.ThisUpdate.Format(time.RFC3339))
+		}
 		x.Answers = append(x.Answers, model.CAAnswer{CA: a.CA, Serial: a.Serial, NotAfter: a.NotAfter, Revoked: a.Revoked,
 			ThisUpdate: one.ThisUpdate, NextUpdate: one.NextUpdate, SHA1: a.SHA1, SHA256: a.SHA256})
 	}

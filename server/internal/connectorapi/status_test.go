@@ -77,10 +77,15 @@ func (s *softCA) list(by *testpki.CA, number int64, from time.Time) []byte {
 // answer is what a connector sends about the leaf, signed by somebody.
 func (s *softCA) answer(by *testpki.Identity) link.StatusAnswer {
 	s.Helper()
+	return s.answerAt(by, testpki.Now())
+}
+
+func (s *softCA) answerAt(by *testpki.Identity, from time.Time) link.StatusAnswer {
+	s.Helper()
 	a := link.StatusAnswer{StatusHave: link.StatusHave{CA: "softca", Serial: s.leaf.SerialNumber.Text(16)}, NotAfter: s.leaf.NotAfter}
 	for hash, out := range map[crypto.Hash]*[]byte{crypto.SHA1: &a.SHA1, crypto.SHA256: &a.SHA256} {
-		der, err := ocsp.CreateResponse(s.issuing.Cert, by.Cert, ocsp.Response{Status: ocsp.Good, SerialNumber: s.leaf.SerialNumber, ThisUpdate: testpki.Now(),
-			NextUpdate: testpki.Now().AddDate(0, 0, 4), Certificate: by.Cert, IssuerHash: hash}, by.Key)
+		der, err := ocsp.CreateResponse(s.issuing.Cert, by.Cert, ocsp.Response{Status: ocsp.Good, SerialNumber: s.leaf.SerialNumber, ThisUpdate: from,
+			NextUpdate: from.AddDate(0, 0, 4), Certificate: by.Cert, IssuerHash: hash}, by.Key)
 		if err != nil {
 			s.Fatal(err)
 		}
@@ -144,6 +149,7 @@ func TestStatusRefuses(t *testing.T) {
 		"it is not signed by softca":                       files(file("crl/softca.crl", s.list(s.root, 1, now))),
 		"compare the clocks":                               files(file("crl/softca.crl", s.list(s.issuing, 1, now.Add(time.Hour)))),
 		"compare the clocks of server":                     files(file("crl/softca.crl", s.list(s.issuing, 1, now.AddDate(0, 0, -11)))),
+		"is for later: compare the clocks":                 answers(func(a *link.StatusAnswer) { *a = s.answerAt(s.responder, now.Add(time.Hour)) }),
 		"is no CA of softca":                               answers(func(a *link.StatusAnswer) { a.CA = "device-ca" }),
 		"is no serial number":                              answers(func(a *link.StatusAnswer) { a.Serial = "0X1" }),
 		"for another certificate":                          answers(func(a *link.StatusAnswer) { a.Serial = "4711" }),
