@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -99,9 +100,18 @@ func (g *gadget) signers() []keychain.Item {
 	if err != nil {
 		g.t.Fatalf("looking at %s: %v", g.name, err)
 	}
+	return g.signing(d)
+}
+
+func (g *gadget) signing(d mail.Device) []keychain.Item {
 	return slices.DeleteFunc(d.Keychain().Identities(), func(i keychain.Item) bool {
-		return !apple.CanSign(i.Certificate) || !slices.Contains(apple.Addresses(i.Certificate), g.user)
+		return !apple.CanSign(i.Certificate) || !slices.Contains(apple.Addresses(i.Certificate), g.user) || g.now().After(i.Certificate.NotAfter)
 	})
+}
+
+// own tells whether the device made the key itself.
+func own(i keychain.Item) bool {
+	return slices.Contains(i.Certificate.Subject.OrganizationalUnit, "Own key")
 }
 
 // sync lets the device talk to the server until all that it should have is there. What is asked for while it talks (a
@@ -139,18 +149,66 @@ func (g *gadget) missing() (missing []string, err error) {
 	return missing, nil
 }
 
-// syncAll lets all devices talk at once.
-func (h *house) syncAll(all []*gadget) {
-	h.t.Helper()
-	faults := make([]error, len(all))
-	var wait sync.WaitGroup
-	for i, g := range all {
-		wait.Go(func() { faults[i] = g.sync() })
-	}
-	wait.Wait()
-	for _, err := range faults {
-		if err != nil {
-			h.t.Fatal(err)
+// syncAll lets all devices talk at once. Whoever looks at one meanwhile finds a key for each profile and the keys of old mail.
+func (s *story) syncAll() {
+	s.t.Helper()
+	faults := make([]error, len(s.devices))
+	var talking, watching sync.WaitGroup
+	done := make(chan struct{})
+	for i, g := range s.devices {
+		oldest := s.archive[g.user][0]
+		talking.Go(func() { faults[i] = g.sync() })
+		if len(s.signed[g]) > 0 {
+			watching.Go(func() { g.watch(oldest, done) })
 		}
 	}
+	talking.Wait()
+	close(done)
+	watching.Wait()
+	if err := errors.Join(faults...); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// looks is how many looks in a row must miss something before it counts: a phone's state and keychain are different files,
+// and a look between the writing of two sees neither the former key nor the next.
+const looks = 3
+
+// watch looks at the device until done.
+func (g *gadget) watch(oldest letter, done <-chan struct{}) {
+	ticker := time.NewTicker(glance)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-done:
+			return
+		case <-ticker.C:
+		}
+		var err error
+		for range looks {
+			if err = g.look(oldest); err == nil {
+				break
+			}
+		}
+		if err != nil {
+			g.t.Errorf("%s while it renews: %v", g.name, err)
+			return
+		}
+	}
+}
+
+func (g *gadget) look(oldest letter) error {
+	d, err := g.eyes()
+	if err != nil {
+		return err
+	}
+	kinds := map[bool]bool{}
+	for _, item := range g.signing(d) {
+		kinds[own(item)] = true
+	}
+	if len(kinds) != 2 {
+		return fmt.Errorf("it has keys of %d of two profiles", len(kinds))
+	}
+	_, _, err = mail.New(d, rand.Reader).Decrypt(oldest.sealed)
+	return err
 }

@@ -112,7 +112,7 @@ func (s *story) everybodyWrites(when string) {
 				s.t.Fatalf("day %d, %s: %s cannot sign: %v", s.day, when, g.name, err)
 			}
 			s.allBelieve(signed, g, programs, when+" with each of its keys")
-			s.signed[g][item.ID()] = slices.Contains(item.Certificate.Subject.OrganizationalUnit, "Own key")
+			s.signed[g][item.ID()] = own(item)
 		}
 		s.opensAll(g, programs[g], when)
 	}

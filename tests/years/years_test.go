@@ -91,6 +91,7 @@ func TestThreeYears(t *testing.T) {
 	s.renewed(3)
 	s.goTo(884)
 	s.renewed(4)
+	s.revocations()
 	s.goTo(950)
 	s.goTo(1030)
 	s.newYear(1095)
@@ -116,7 +117,7 @@ func (s *story) opening() {
 		g.enrol()
 		s.devices = append(s.devices, g)
 	}
-	s.syncAll(s.devices)
+	s.syncAll()
 	s.everybodyWrites("on the first day")
 	s.correspond()
 }
@@ -152,6 +153,7 @@ func (s *story) roll() {
 	s.t.Helper()
 	s.do("waxseal-connector", "ca", "roll", "--keyring", s.path("first"))
 	s.settle("after the rollover of the issuing CA")
+	s.revocations()
 }
 
 // renewed checks that each device has signed with so many certificates of each of both profiles, one after the other, and
@@ -219,7 +221,7 @@ func (s *story) goTo(day int) {
 // settle lets the devices speak with the server, and everybody work afterwards.
 func (s *story) settle(when string) {
 	s.t.Helper()
-	s.syncAll(s.devices)
+	s.syncAll()
 	s.everybodyWrites(when)
 	s.correspond()
 }
