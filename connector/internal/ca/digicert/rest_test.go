@@ -297,11 +297,13 @@ func TestIssuerAndClockAreLookedAt(t *testing.T) {
 func TestSettings(t *testing.T) {
 	m := newManager(t)
 	for says, change := range map[string]func(o *Options){
-		"apiKeyFile":         func(o *Options) { o.APIKey = "" },
-		"clientKeyFile":      func(o *Options) { o.ClientCertificate = "x" },
-		"profile is missing": func(o *Options) { o.Profile, o.Profiles = "", nil },
-		`template "mail"`:    func(o *Options) { o.Profiles = nil },
-		"seat":               func(o *Options) { o.Seat = "device" },
+		"apiKeyFile":          func(o *Options) { o.APIKey = "" },
+		"clientKeyFile":       func(o *Options) { o.ClientCertificate = "x" },
+		"profile is missing":  func(o *Options) { o.Profile, o.Profiles = "", nil },
+		`template "mail"`:     func(o *Options) { o.Profiles = nil },
+		"seat":                func(o *Options) { o.Seat = "device" },
+		"begins with a slash": func(o *Options) { o.FetchPath = ".corp.test/certificate/{serial}" }, // would send the API key to another host
+		"after the host":      func(o *Options) { o.SearchPath = "@corp.test/search" },
 	} {
 		o := usual()
 		change(&o)
