@@ -34,7 +34,8 @@ type Question struct {
 	Intent ca.Intent
 	// Handle is what Note kept of an earlier attempt at the same question; nil at the first.
 	Handle []byte
-	// Note keeps by what the answer can be fetched later (an order's URL, a request's number); durable when it returns.
+	// Note keeps by what the answer can be fetched later (an order's URL, a request's number), nil that there is nothing to fetch
+	// any more; durable when it returns.
 	Note func(handle []byte) error
 }
 

@@ -199,6 +199,11 @@ func take(q ledger.Question, m *scepmsg.Message, reply *scepmsg.Reply) ([][]byte
 		}
 		return nil, fmt.Errorf("%w (transaction %s)", ca.ErrPending, m.TransactionID)
 	}
+	if q.Handle != nil && reply.FailInfo == scepmsg.BadCertID { // the CA has forgotten the transaction: the next attempt begins another
+		if err := q.Note(nil); err != nil {
+			return nil, err
+		}
+	}
 	return nil, refusal(reply)
 }
 

@@ -155,6 +155,9 @@ func TestPendingThenIssued(t *testing.T) {
 			if _, err := s.adapter(o).Enroll(t.Context(), n.question(in)); !errors.As(err, &refused) || !strings.Contains(err.Error(), "badCertId") {
 				t.Errorf("a request that the CA knows no more: %v", err)
 			}
+			if _, err := s.adapter(o).Enroll(t.Context(), n.question(in)); err != nil || s.types[len(s.types)-1] != scepmsg.PKCSReq {
+				t.Errorf("it is not asked anew: %v, sent %v", err, s.types)
+			}
 		})
 	}
 }
