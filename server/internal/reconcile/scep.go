@@ -153,7 +153,8 @@ func (w *work) keeps(c model.Certificate) bool {
 	}
 	held, settled := false, true
 	for id, d := range w.docs {
-		if !slices.Contains(d.Document.Challenges, c.Profile) || d.Status == model.DocumentRemoved {
+		waits := d.Document.Reason != "" && d.InstalledRevision != "" && slices.Contains(d.Document.Profiles, c.Profile) // and says nothing of its challenges
+		if !waits && !slices.Contains(d.Document.Challenges, c.Profile) || d.Status == model.DocumentRemoved {
 			continue
 		}
 		held = held || d.InstalledRevision != "" || w.wanted[id] && w.underway(id)

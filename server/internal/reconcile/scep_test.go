@@ -2,6 +2,7 @@ package reconcile_test
 
 import (
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -200,4 +201,31 @@ func TestSurplusCertificateChangesNothing(t *testing.T) {
 		t.Errorf("%d certificates more", n)
 	}
 	w.owns("own0 current", "surplus own superseded")
+}
+
+// TestCAIsGoneDuringRenewal: the former certificate stays current as long as the device may have no other.
+func TestCAIsGoneDuringRenewal(t *testing.T) {
+	w := newOwn(t)
+	w.settle()
+	w.now = w.now.Add(43 * week)
+	w.s.ConnectorSeen = w.now
+	w.locked = true // the device has been told, and has not answered
+	w.session()
+	w.locked = false
+	own := slices.IndexFunc(w.s.Objects, func(o profiles.Object) bool { return o.Name == "own" })
+	spec := *w.s.Objects[own].Spec.(*profiles.SCEPCertificate)
+	spec.CertificateAuthority = "corp-est" // nobody offers it
+	w.edit = func(docs []platforms.Document) []platforms.Document {
+		if slices.ContainsFunc(docs, func(d platforms.Document) bool { return d.ID == "identity.own" }) {
+			return docs
+		}
+		return append(docs, platforms.Document{ID: "identity.own", Identifier: "io.waxseal.identity.own", Profiles: []string{"own"},
+			Reason: platforms.ReasonCertificateAuthorityUnknown})
+	}
+	w.certify("own", w.doc("identity.own").Document.Revision[len("identity.own/"):]) // it asked; its answer has not come
+	w.s.Objects[own].Spec = &spec
+	w.settle()
+	if all := w.own(); len(all) != 2 || !strings.HasSuffix(all[0], " current") {
+		t.Errorf("certificates %q, want the former to be current", all)
+	}
 }
