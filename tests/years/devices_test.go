@@ -176,7 +176,7 @@ const looks = 3
 
 // watch looks at the device until done.
 func (g *gadget) watch(oldest letter, done <-chan struct{}) {
-	ticker := time.NewTicker(glance)
+	ticker := time.NewTicker(2 * glance)
 	defer ticker.Stop()
 	for {
 		select {

@@ -14,7 +14,6 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 )
@@ -133,26 +132,8 @@ func (h *house) start(name, program string, args ...string) {
 	go func() { _ = cmd.Wait(); close(p.done) }()
 }
 
-// end sends a signal and waits for the end.
-func (h *house) end(name string, s syscall.Signal) {
-	h.t.Helper()
-	p := h.running[name]
-	_ = p.cmd.Process.Signal(s)
-	select {
-	case <-p.done:
-	case <-time.After(patience):
-		_ = p.cmd.Process.Kill()
-		<-p.done
-		h.t.Errorf("%s did not end within %s", name, patience)
-	}
-	delete(h.running, name)
-}
-
 // close ends everything, and shows the logs of a story that failed.
 func (h *house) close() {
-	if keep := os.Getenv("WAXSEAL_TEST_KEEP"); keep != "" && h.t.Failed() {
-		_ = os.CopyFS(keep, os.DirFS(h.work))
-	}
 	for name, p := range h.running {
 		_ = p.cmd.Process.Kill()
 		<-p.done

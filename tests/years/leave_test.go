@@ -13,12 +13,13 @@ import (
 	"github.com/waxseal/waxseal/internal/api"
 )
 
-// leave retires all devices of a user: their keys go, and the revocation lists say so. Those of others stay good.
-func (s *story) leave(user string) {
+// leave retires the devices of a user, or one device by its name: their keys go, and the revocation lists say so. Those of
+// others stay good.
+func (s *story) leave(who string) {
 	s.t.Helper()
 	gone := map[string]bool{}
 	for _, g := range s.devices {
-		if g.user == user {
+		if g.user == who || g.name == who {
 			s.do("waxctl", "device", "retire", g.id)
 			if _, _, err := s.try("waxseal-agent", "sync", "--state", g.path(g.name)); err != nil {
 				s.t.Fatalf("%s leaves: %v", g.name, err)

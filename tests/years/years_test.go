@@ -50,7 +50,6 @@ spec:
 type story struct {
 	*house
 	day, keys, letters int
-	pki                string // URL of the plain http listener
 	devices            []*gadget
 	archive            archive
 	current            map[string]*x509.Certificate
@@ -87,6 +86,7 @@ func TestThreeYears(t *testing.T) {
 	s.goTo(630)
 	s.lose("first")
 	s.newYear(730)
+	s.guest()
 	s.goTo(870)
 	s.renewed(3)
 	s.goTo(884)
@@ -113,13 +113,27 @@ func (s *story) opening() {
 	s.current[alice], s.current[bob] = s.certificate("alice-2024"), s.certificate("bob-2024")
 	for _, g := range []*gadget{{name: "iphone", platform: "ios", user: alice}, {name: "pc", platform: "windows", user: alice},
 		{name: "mac", platform: "macos", user: bob}, {name: "android", platform: "android", user: bob}} {
-		g.house, s.signed[g] = s.house, signatures{}
-		g.enrol()
-		s.devices = append(s.devices, g)
+		s.join(g)
 	}
 	s.syncAll()
 	s.everybodyWrites("on the first day")
 	s.correspond()
+}
+
+// join enrols a device.
+func (s *story) join(g *gadget) {
+	s.t.Helper()
+	g.house, s.signed[g] = s.house, signatures{}
+	g.enrol()
+	s.devices = append(s.devices, g)
+}
+
+// guest is a device that comes late, gets all that its user ever had, and goes.
+func (s *story) guest() {
+	s.t.Helper()
+	s.join(&gadget{name: "ipad", platform: "ios", user: alice})
+	s.settle("with a new device")
+	s.leave("ipad")
 }
 
 // approveSecond brings a second connector in, which gets the CAs and all that is in escrow.
