@@ -26,8 +26,9 @@ func partnerCertificates() table[model.PartnerCertificate] {
 	}}
 }
 
-// forgottenByPartner gives up what a partner found right and never told more of.
-const forgottenByPartner = `UPDATE jobs SET state = 'obsolete' WHERE kind = 'certify' AND state IN ('open', 'failed') AND needs LIKE '["partner:%' AND updated_at < $1`
+// forgotten gives up what a partner found right and never told more of, and requests that were refused.
+const forgotten = `UPDATE jobs SET state = 'obsolete' WHERE kind = 'certify' AND (state = 'failed' OR state = 'open' AND needs LIKE '["partner:%')
+	AND updated_at < $1`
 
 // withPartners adds the CAs of partners. A name that a connector offers is the connector's.
 func (t *tx) withPartners(cas []link.CA) ([]link.CA, error) {

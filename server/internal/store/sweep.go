@@ -36,7 +36,7 @@ func (db *DB) Sweep(ctx context.Context, now time.Time, keep Retention) error {
 		{"deleting old jobs", `DELETE FROM jobs WHERE state IN ('done', 'obsolete') AND updated_at < $1`, jobs},
 		{"deleting old challenges", `DELETE FROM challenges WHERE job_id = '' AND expires_at < $1`, commands},
 		{"deleting old notices", `DELETE FROM notices WHERE at < $1`, now.Add(-noticesKept)},
-		{"giving up requests of partners", forgottenByPartner, jobs},
+		{"giving up requests for certificates", forgotten, jobs},
 		{"deleting old SCEP requests", `DELETE FROM scep_requests WHERE created_at < $1`, jobs},
 		{"deleting old requests", `DELETE FROM challenges WHERE expires_at < $1 AND NOT EXISTS (
 			SELECT 1 FROM jobs WHERE jobs.id = challenges.job_id AND jobs.state IN ('open', 'leased'))`, jobs},

@@ -20,6 +20,7 @@ func scepClasses() []class {
 		{"a certificate for a device that was given up is revoked", scepGivenUp},
 		{"a late answer of a CA is not thrown away", scepLate},
 		{"of two certificates for one request the first counts", scepTwice},
+		{"a request that was refused is over", scepRefused},
 		{"a request that was forgotten gets the same certificate again", scepForgotten},
 		{"what is found out about a CA is kept with its job", testsCA},
 	}
@@ -163,6 +164,20 @@ func scepTwice(_ *testing.T, f *fixture) {
 	equal(f, "second", f.certificateBySHA(second).Status, model.CertificateSuperseded)
 	equal(f, "revocations", len(f.jobsOf(link.JobRevoke)), 1)
 	equal(f, "the request's", string(get(f.SCEPRequest(f.ctx, "h1"))(f).Certificate), string(done.Certified.Certificate.DER))
+}
+
+// scepRefused: the device has given its key up by then, so that a sync has it ask anew and never has the CA asked again.
+func scepRefused(_ *testing.T, f *fixture) {
+	u, c := f.user("a@x.example"), f.connector("m1")
+	e := f.enrol(u, c, "UDID")
+	r := get(f.scepRequest(e, "h1", "key"))(f)
+	done := f.completion(f.claim(c))
+	done.Failure = &connectorapi.Failure{Message: "no such template", Final: true}
+	f.ok(f.Complete(f.ctx, done))
+	f.ok(f.MarkDirty(f.ctx, e.DeviceID, f.now, f.audit("device.sync")))
+	equal(f, "after a sync", f.job(r.JobID).State, model.JobFailed)
+	f.ok(f.Sweep(f.ctx, f.now.Add(91*day), retention()))
+	equal(f, "in the end", f.job(r.JobID).State, model.JobObsolete)
 }
 
 // scepForgotten: a device asks by the same key long after its request was swept away.
