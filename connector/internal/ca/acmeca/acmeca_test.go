@@ -68,6 +68,40 @@ func TestConformance(t *testing.T) {
 	conformance(t, f.settings(usual(t)), f.adapter(usual(t)), testpki.Now(), catest.Traits{OwnValidity: true})
 }
 
+// TestMovedCA: after an upgrade a CA may have other addresses; its directory says so, and a running connector looks there again.
+func TestMovedCA(t *testing.T) {
+	for name, gone := range map[string]func(http.ResponseWriter){"a page": body(404, "<html>"), "a problem": problem(404, "malformed", "page not found")} {
+		f := newFake(t)
+		a := f.adapter(usual(t))
+		mustEnroll(t, a, &note{}, intent(t))
+		f.fail["new-order"], f.orderURL = gone, "order-plz"
+		if _, err := a.Enroll(t.Context(), (&note{}).question(intent(t))); err == nil {
+			t.Fatalf("%s: no error", name)
+		}
+		if _, err := a.Enroll(t.Context(), (&note{}).question(intent(t))); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestCertificateThatIsGone: an order of long ago is valid, and the CA keeps its certificate no more.
+func TestCertificateThatIsGone(t *testing.T) {
+	f := newFake(t)
+	a, n := f.adapter(usual(t)), &note{}
+	f.fail["cert"] = body(502, "")
+	if _, err := a.Enroll(t.Context(), n.question(intent(t))); err == nil {
+		t.Fatal("no error")
+	}
+	f.fail["cert"] = problem(404, "malformed", "certificate not found")
+	if _, err := a.Enroll(t.Context(), n.question(intent(t))); err == nil || len(f.orders) != 1 {
+		t.Fatalf("got %v, %d orders", err, len(f.orders))
+	}
+	delete(f.fail, "cert")
+	if _, err := a.Enroll(t.Context(), n.question(intent(t))); err != nil || len(f.orders) != 2 {
+		t.Errorf("got %v, %d orders", err, len(f.orders))
+	}
+}
+
 // TestAccount: it is made once, with what the admin said, and found again.
 func TestAccount(t *testing.T) {
 	f := newFake(t)

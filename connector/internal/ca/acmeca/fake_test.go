@@ -57,6 +57,7 @@ type fake struct {
 	seen     []string                               // paths asked for
 	accepted []string                               // types of challenges
 	bound    string                                 // the key id of the External Account Binding
+	orderURL string                                 // where orders are made
 }
 
 // bindingKey is what the CA gave for External Account Binding.
@@ -64,7 +65,7 @@ const bindingKey = "secret secret secret secret secre"
 
 func newFake(t *testing.T) *fake {
 	f := &fake{t: t, ca: testpki.NewCA(t, "Corp Issuing CA"), revoked: map[string]float64{}, token: "tok-en_1", valid: true,
-		kinds: []string{"tls-alpn-01", "http-01"}, fail: map[string]func(http.ResponseWriter){}, meta: map[string]any{}}
+		kinds: []string{"tls-alpn-01", "http-01"}, fail: map[string]func(http.ResponseWriter){}, meta: map[string]any{}, orderURL: "new-order"}
 	f.http = httptest.NewTLSServer(http.HandlerFunc(f.serve))
 	t.Cleanup(f.http.Close)
 	return f
@@ -135,7 +136,7 @@ func (f *fake) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	switch word {
 	case "directory":
-		f.answer(w, 200, map[string]any{"newNonce": f.url("nonce"), "newAccount": f.url("account"), "newOrder": f.url("new-order"), "revokeCert": f.url("revoke"), "meta": f.meta})
+		f.answer(w, 200, map[string]any{"newNonce": f.url("nonce"), "newAccount": f.url("account"), "newOrder": f.url(f.orderURL), "revokeCert": f.url("revoke"), "meta": f.meta})
 		return
 	case "nonce":
 		return
@@ -212,7 +213,7 @@ func (f *fake) ask(w http.ResponseWriter, word, rest string, content []byte) {
 		}
 	}
 	switch word {
-	case "new-order":
+	case f.orderURL:
 		f.newOrder(w, content)
 		return
 	case "revoke":

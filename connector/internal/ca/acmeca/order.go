@@ -74,13 +74,22 @@ func (a *adapter) certificate(ctx context.Context, client *acme.Client, q ledger
 		}
 	}
 	if order.Status == acme.StatusValid {
-		return client.FetchCert(ctx, order.CertURL, true)
+		return a.fetch(ctx, client, q, order)
 	}
 	var chain [][]byte
 	err = a.patiently(ctx, func(ctx context.Context) error {
 		chain, _, err = client.CreateCertFromOrder(ctx, order, csr, true)
 		return err
 	})
+	return chain, err
+}
+
+// fetch gets the certificate of an earlier attempt. Where the CA has it no more, the next attempt makes another order.
+func (a *adapter) fetch(ctx context.Context, client *acme.Client, q ledger.Question, order *acme.Order) ([][]byte, error) {
+	chain, err := client.FetchCert(ctx, order.CertURL, true)
+	if isGone(err) {
+		err = errors.Join(err, q.Note(nil))
+	}
 	return chain, err
 }
 

@@ -3,6 +3,7 @@ package acmeca
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 	"time"
 
@@ -38,10 +39,16 @@ func problemWords(p *acme.Error) string {
 
 // explain says what an error means: refused for good, or for now.
 func (a *adapter) explain(err error) error {
-	if problemType(err) == "accountDoesNotExist" {
+	if problemType(err) == "accountDoesNotExist" || isGone(err) {
 		a.forget()
 	}
 	return explainProblems(err)
+}
+
+// isGone tells whether there is nothing at an address that the directory named: it may name another by now.
+func isGone(err error) bool {
+	var p *acme.Error
+	return errors.As(err, &p) && (p.StatusCode == http.StatusNotFound || p.StatusCode == http.StatusGone)
 }
 
 func explainProblems(err error) error {
@@ -78,8 +85,11 @@ func explainAuthorization(failed *acme.AuthorizationError) error {
 	return fmt.Errorf("the CA could not confirm %q: %s", web.Words(failed.Identifier), web.Words(strings.Join(words, "; ")))
 }
 
-// final tells whether asking for the same again cannot help.
+// final tells whether asking for the same again cannot help. CAs call a wrong address malformed, too.
 func final(p *acme.Error) bool {
+	if isGone(p) {
+		return false
+	}
 	switch problemType(p) {
 	case "badCSR", "badPublicKey", "badSignatureAlgorithm", "rejectedIdentifier", "unsupportedIdentifier", "malformed":
 		return true
