@@ -182,6 +182,9 @@ func (a *adapter) earlier(ctx context.Context, q ledger.Question, e enrolment) (
 	}
 	if h.Serial != "" {
 		got, err := a.fetch(ctx, h.Serial)
+		if isMissing(err) {
+			return nil, errors.Join(err, noteHandle(q, handle{})) // the next attempt looks for it, and asks anew
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -212,7 +215,11 @@ func (a *adapter) search(ctx context.Context, q ledger.Question, e enrolment) ([
 		}
 		if item.Certificate == "" && item.Serial != "" {
 			var err error
-			if item, err = a.fetch(ctx, item.Serial); err != nil {
+			item, err = a.fetch(ctx, item.Serial)
+			if isMissing(err) {
+				continue
+			}
+			if err != nil {
 				return nil, err
 			}
 		}
@@ -223,6 +230,12 @@ func (a *adapter) search(ctx context.Context, q ledger.Question, e enrolment) ([
 		return web.Leaf(certs, q.Intent.PublicKey)
 	}
 	return nil, nil
+}
+
+// isMissing tells whether DigiCert knows no such certificate.
+func isMissing(err error) bool {
+	var api *apiError
+	return errors.As(err, &api) && api.answer.Status == http.StatusNotFound
 }
 
 func isFor(certs []*x509.Certificate, key crypto.PublicKey) bool {

@@ -33,6 +33,7 @@ type manager struct {
 	change  func(o *testpki.Options)
 	profile string // its answer
 	bare    bool   // searches leave the certificates out
+	ghost   bool   // and find one that is not there
 }
 
 func newManager(t *testing.T) *manager {
@@ -160,6 +161,9 @@ func (m *manager) search(w http.ResponseWriter, r *http.Request) {
 	}
 	if m.bare {
 		items = items[1:]
+	}
+	if m.ghost {
+		items = append([]certificate{{Serial: "7F"}}, items...)
 	}
 	m.answer(w, http.StatusOK, map[string]any{"items": items, "total": len(items)})
 }

@@ -149,6 +149,28 @@ func TestPendingThenIssued(t *testing.T) {
 	}
 }
 
+// TestForgottenByDigiCert: what it knows no more is looked for, and then asked for anew; nor does a certificate of the seat that
+// is gone keep the others from being found.
+func TestForgottenByDigiCert(t *testing.T) {
+	m := newManager(t)
+	n := note{handle: []byte(`{"serial":"7F","waits":true}`)}
+	if _, err := m.adapter(usual()).Enroll(t.Context(), n.question(intent(t))); err == nil || len(m.asked) != 0 {
+		t.Fatalf("asked %d times, %v", len(m.asked), err)
+	}
+	if _, err := m.adapter(usual()).Enroll(t.Context(), n.question(intent(t))); err != nil || len(m.asked) != 1 {
+		t.Errorf("asked %d times, %v", len(m.asked), err)
+	}
+	m = newManager(t)
+	m.lose, m.bare, m.ghost = true, true, true
+	n = note{}
+	if _, err := m.adapter(usual()).Enroll(t.Context(), n.question(intent(t))); err == nil {
+		t.Fatal("no error")
+	}
+	if _, err := m.adapter(usual()).Enroll(t.Context(), n.question(intent(t))); err != nil || len(m.asked) != 1 {
+		t.Errorf("asked %d times, %v", len(m.asked), err)
+	}
+}
+
 // TestPendingWithoutANumber: what waits for approval without a name is looked for, and not asked for again and again.
 func TestPendingWithoutANumber(t *testing.T) {
 	m := newManager(t)
