@@ -120,7 +120,10 @@ func (s Settings) Client(own *tls.Certificate) (*http.Client, error) {
 	config := &tls.Config{MinVersion: tls.VersionTLS12, Time: clock.Now}
 	if s.TLSRoots != "" {
 		roots, err := Certificates([]byte(s.TLSRoots))
-		if err != nil || len(roots) == 0 {
+		if err == nil && len(roots) == 0 {
+			err = errors.New("there is none in it")
+		}
+		if err != nil {
 			return nil, fmt.Errorf("tlsRoots of CA %s: it is a PEM file of certificates: %w", s.Name, err)
 		}
 		config.RootCAs = x509.NewCertPool()

@@ -17,3 +17,13 @@ func TestNamesOfTheConnectorsOwn(t *testing.T) {
 		}
 	}
 }
+
+// TestTLSRoots: an empty file is an error that says what belongs there.
+func TestTLSRoots(t *testing.T) {
+	for name, text := range map[string]string{"no PEM": "x", "a key": "-----BEGIN PRIVATE KEY-----\nAA==\n-----END PRIVATE KEY-----\n"} {
+		s := Settings{Name: "corp", TLSRoots: text}
+		if _, err := s.Client(nil); err == nil || strings.Contains(err.Error(), "%!") || !strings.Contains(err.Error(), "tlsRoots of CA corp") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
