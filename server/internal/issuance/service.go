@@ -21,7 +21,7 @@ type Store interface {
 	SCEPRequest(ctx context.Context, hash string) (model.SCEPRequest, error)
 	// BeginSCEPRequest binds a challenge to the key of its first request and creates the certify job in the same transaction.
 	// The same key again gives what is stored and changes nothing but the client's name for it. model.ErrSpent: another key; model.ErrConflict: the
-	// enrolment has ended; model.ErrNotFound: there is none.
+	// enrolment has ended; model.ErrNotFound: there is none; model.ErrTooMany: the device has asked by very many keys.
 	BeginSCEPRequest(ctx context.Context, r model.SCEPRequest, job model.Job) (model.SCEPRequest, error)
 	// SCEPRequestByTransaction is the latest request of a key, or signed by one, under the client's name for it; model.ErrNotFound.
 	SCEPRequestByTransaction(ctx context.Context, transactionID, keySHA256 string) (model.SCEPRequest, error)
@@ -201,6 +201,8 @@ func (s *Service) begin(ctx context.Context, r model.SCEPRequest, order link.Cer
 	switch {
 	case errors.Is(err, model.ErrSpent):
 		return r, fault(RegisteredKeyMismatch, "the challenge was used for another key")
+	case errors.Is(err, model.ErrTooMany):
+		return r, fault(BadRequestIDInChallenge, "the device has asked for this certificate by too many keys: its store loses them, or it means harm")
 	case errors.Is(err, model.ErrNotFound), errors.Is(err, model.ErrConflict):
 		return r, fault(BadDeviceIDInChallenge, "the enrolment has ended")
 	case err == nil:

@@ -22,6 +22,8 @@ var (
 	ErrSpent = errors.New("already used")
 	// ErrExpired: a link, challenge or token is too old.
 	ErrExpired = errors.New("expired")
+	// ErrTooMany: somebody asks for more than anybody needs.
+	ErrTooMany = errors.New("too many")
 )
 
 // User is a person. ID is random and never reused, so that a record sealed to it can never open for a namesake.

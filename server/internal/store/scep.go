@@ -57,6 +57,9 @@ func (db *DB) BeginSCEPRequest(ctx context.Context, r model.SCEPRequest, job mod
 		case e.State == model.EnrolmentEnded:
 			return fmt.Errorf("the enrolment has ended: %w", model.ErrConflict)
 		}
+		if err := t.fewKeys(r); err != nil {
+			return err
+		}
 		if r.JobID, err = t.createJob(job); err != nil {
 			return err
 		}
@@ -64,6 +67,17 @@ func (db *DB) BeginSCEPRequest(ctx context.Context, r model.SCEPRequest, job mod
 		return put(t, scepRequests(), scepRequests().insert(), r)
 	})
 	return stored, err
+}
+
+// maxKeys is for how many keys a certificate may be asked for until it is due: more than a device with bad luck needs.
+const maxKeys = 100
+
+func (t *tx) fewKeys(r model.SCEPRequest) error {
+	n, err := one[int64](t, `SELECT count(*) FROM scep_requests WHERE enrolment_id = $1 AND request_id = $2`, r.EnrolmentID, r.RequestID)
+	if err == nil && n >= maxKeys {
+		err = fmt.Errorf("%d keys for one certificate: %w", n, model.ErrTooMany)
+	}
+	return err
 }
 
 // certified stores a certificate for a device's own key. It stands beside those that the device got for other keys of the

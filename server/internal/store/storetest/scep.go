@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"context"
+	"fmt"
 	"testing"
 
 	"github.com/waxseal/waxseal/internal/link"
@@ -21,6 +22,7 @@ func scepClasses() []class {
 		{"a late answer of a CA is not thrown away", scepLate},
 		{"of two certificates for one request the first counts", scepTwice},
 		{"a request that was refused is over", scepRefused},
+		{"a request is made for so many keys and no more", scepBounded},
 		{"a request that was forgotten gets the same certificate again", scepForgotten},
 		{"what is found out about a CA is kept with its job", testsCA},
 	}
@@ -178,6 +180,19 @@ func scepRefused(_ *testing.T, f *fixture) {
 	equal(f, "after a sync", f.job(r.JobID).State, model.JobFailed)
 	f.ok(f.Sweep(f.ctx, f.now.Add(91*day), retention()))
 	equal(f, "in the end", f.job(r.JobID).State, model.JobObsolete)
+}
+
+// scepBounded: a device that makes one key after the other is broken, or up to no good.
+func scepBounded(_ *testing.T, f *fixture) {
+	u, c := f.user("a@x.example"), f.connector("m1")
+	e, other := f.enrol(u, c, "A"), f.enrol(u, c, "B")
+	for i := range 100 {
+		get(f.scepRequest(e, fmt.Sprint("h", i), fmt.Sprint("key ", i)))(f)
+	}
+	_, err := f.scepRequest(e, "h100", "key 100")
+	f.is(err, model.ErrTooMany)
+	get(f.scepRequest(e, "h1", "key 1"))(f)
+	get(f.scepRequest(other, "h101", "key 101"))(f)
 }
 
 // scepForgotten: a device asks by the same key long after its request was swept away.

@@ -279,6 +279,7 @@ CREATE TABLE scep_requests (
     chain        TEXT NOT NULL
 );
 CREATE INDEX scep_requests_job ON scep_requests (job_id);
+CREATE INDEX scep_requests_enrolment ON scep_requests (enrolment_id, request_id);
 CREATE INDEX certificates_end ON certificates (not_after) WHERE status = 'current';
 
 CREATE TABLE notices (
