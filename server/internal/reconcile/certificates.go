@@ -127,6 +127,9 @@ func (w *work) renewalDue(c profiles.Certificate, p *profiles.PKCSCertificate) b
 func (w *work) retireCertificates() {
 	needed := w.issued()
 	for _, c := range w.in.Snapshot.Issued {
+		if w.goesToo(c) {
+			w.retire(c, w.eventFor(c))
+		}
 		if c.Status != model.CertificateCurrent || w.carried(c.SHA256, nil) || w.isUnderway(c.SHA256) || w.keeps(c) || w.lost[c.Profile] == c.SHA256 {
 			continue
 		}
@@ -135,6 +138,11 @@ func (w *work) retireCertificates() {
 		}
 		w.retire(c, w.eventFor(c))
 	}
+}
+
+// goesToo: what was replaced without being revoked is good still, and its key was on a device that leaves.
+func (w *work) goesToo(c model.Certificate) bool {
+	return c.Status == model.CertificateSuperseded && (w.leaving() || w.leftBy != "") && w.now.Before(c.NotAfter) && slices.Contains(c.RevokeOn, w.eventFor(c))
 }
 
 func (w *work) applies(profile string) bool {

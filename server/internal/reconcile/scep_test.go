@@ -229,3 +229,26 @@ func TestCAIsGoneDuringRenewal(t *testing.T) {
 		t.Errorf("certificates %q, want the former to be current", all)
 	}
 }
+
+// TestFormerCertificatesGoWithTheDevice: one that was replaced is good still, and its key was on the device.
+func TestFormerCertificatesGoWithTheDevice(t *testing.T) {
+	w := newOwn(t)
+	w.settle()
+	w.now = w.now.Add(43 * week)
+	w.s.ConnectorSeen = w.now
+	w.settle()
+	if all := w.own(); len(all) != 2 || all[0] != "own0 superseded" {
+		t.Fatalf("certificates %q", all)
+	}
+	w.s.Device.State, w.s.Device.StateAt, w.s.Enrolment.Dirty = model.DeviceRetiring, w.now, true
+	w.settle()
+	if w.s.Device.State != model.DeviceLeft {
+		t.Fatalf("the device is %s", w.s.Device.State)
+	}
+	if all := w.own(); all[0] != "own0 revoking" || !strings.HasSuffix(all[1], " revoking") {
+		t.Errorf("certificates %q", all)
+	}
+	if _, asked := w.jobs["revoke:own0"]; !asked {
+		t.Error("nobody is asked to revoke the former")
+	}
+}
