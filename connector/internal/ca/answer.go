@@ -63,6 +63,9 @@ func checkAnsweredNames(in Intent, der []byte) error {
 
 // checkAnsweredName leaves addresses to CheckAnswer, and kinds of names by which nobody is let in.
 func checkAnsweredName(in Intent, n asn1.RawValue) error {
+	if n.Class != asn1.ClassContextSpecific {
+		return Refuse("it issued a certificate with a name that does not parse")
+	}
 	switch n.Tag {
 	case tagOtherName:
 		return checkAnsweredOther(in, n)

@@ -9,6 +9,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/waxseal/waxseal/internal/testpki"
@@ -120,4 +121,26 @@ func TestSC09NameWithinAName(t *testing.T) {
 			t.Errorf("%s: got %v", name, err)
 		}
 	}
+}
+
+func FuzzAnswer(f *testing.F) {
+	issuer := testpki.NewCA(f, "Corp CA")
+	in := deviceIntent(f)
+	f.Add(issuer.Issue(f, testpki.Options{CN: "Alice Example", Emails: []string{"Alice@corp.test"}, Key: testpki.PoolKey(f, 1)}).Cert.Raw)
+	f.Add(issuer.Issue(f, testpki.Options{CN: "Alice Example", Extensions: []pkix.Extension{names(f, in.SANs...)}, Key: testpki.PoolKey(f, 1)}).Cert.Raw)
+	f.Add(issuer.Issue(f, testpki.Options{CN: "pc", DNS: []string{"*.corp.test"}, Extensions: []pkix.Extension{uses(f, oidUPN)}, Key: testpki.PoolKey(f, 1)}).Cert.Raw)
+	f.Fuzz(func(t *testing.T, der []byte) {
+		leaf, err := x509.ParseCertificate(der)
+		if err != nil {
+			return
+		}
+		if checkPowers(in, leaf) == nil && len(leaf.IPAddresses) > 0 {
+			t.Errorf("addresses %v", leaf.IPAddresses)
+		}
+		for _, name := range leaf.DNSNames {
+			if checkPowers(in, leaf) == nil && name != "" && !strings.EqualFold(name, "Alice Example") {
+				t.Errorf("host %q", name)
+			}
+		}
+	})
 }
