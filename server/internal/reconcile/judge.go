@@ -157,9 +157,10 @@ func isUnderwayNow(w *work, d *model.DocumentState) bool {
 	return d.Status == model.DocumentSent && d.SentRevision == d.Document.Revision && w.underway(d.Document.ID)
 }
 
-// keepsFailing: the device refused it; not before RetryAt, and not for ever.
+// keepsFailing: the device refused it; not before RetryAt, and not for ever, unless it is the CA that may be to blame.
 func keepsFailing(w *work, d *model.DocumentState) bool {
-	if d.Attempts == 0 || (d.Attempts < w.in.Settings.MaxAttempts && !w.now.Before(d.RetryAt)) {
+	again := d.Attempts < w.in.Settings.MaxAttempts || len(d.Document.Challenges) > 0
+	if d.Attempts == 0 || again && !w.now.Before(d.RetryAt) {
 		return false
 	}
 	d.Status = model.DocumentFailed

@@ -217,7 +217,7 @@ func (w *work) refused(d *model.DocumentState, kind ActionKind) {
 		d.Reason = r
 	}
 	if kind == ActionInstall {
-		d.Status = model.DocumentFailed
+		d.Status, d.RetryAt = model.DocumentFailed, w.now.Add(w.pause(d))
 		dropPayload(d)
 	}
 	w.audit("document.refused", d.Document.ID, "refused", map[string]string{"error": w.in.Report.Error})
@@ -227,6 +227,17 @@ func (w *work) refused(d *model.DocumentState, kind ActionKind) {
 func dropPayload(d *model.DocumentState) {
 	d.Payload, d.PayloadRevision, d.PayloadRecipient = nil, "", ""
 	d.Renders++
+}
+
+// askDaily is how often a device is told to ask for its certificate that has asked in vain often: the CA may be away for
+// weeks, and a renewal is tried until it succeeds (Microsoft Learn: renewal threshold).
+const askDaily = 24 * time.Hour
+
+func (w *work) pause(d *model.DocumentState) time.Duration {
+	if d.Attempts >= w.in.Settings.MaxAttempts && len(d.Document.Challenges) > 0 {
+		return askDaily
+	}
+	return backOff(d.Attempts)
 }
 
 // backOff is 1, 2, 4 … minutes, at most 6 hours.

@@ -252,3 +252,27 @@ func TestFormerCertificatesGoWithTheDevice(t *testing.T) {
 		t.Error("nobody is asked to revoke the former")
 	}
 }
+
+// TestSC05OwnKeyIsTriedUntilSuccess: a CA that is away for weeks leaves no device without a certificate for ever.
+func TestSC05OwnKeyIsTriedUntilSuccess(t *testing.T) {
+	w := newOwn(t)
+	w.refuse["identity.own"] = "MCSCEPErrorDomain 22013"
+	tried := 0
+	for range 30 {
+		w.settle()
+		w.now = w.now.Add(24 * time.Hour)
+		w.s.ConnectorSeen = w.now
+	}
+	for _, s := range w.sent {
+		if strings.HasPrefix(s, "install identity.own") {
+			tried++
+		}
+	}
+	if tried < 25 || tried > 35 {
+		t.Errorf("tried %d times in 30 days", tried)
+	}
+	w.want("identity.own", model.DocumentFailed, platforms.ReasonDeviceRefused)
+	delete(w.refuse, "identity.own")
+	w.settle()
+	w.want("identity.own", model.DocumentVerified, platforms.ReasonVerified)
+}

@@ -86,7 +86,7 @@ func (w *work) verifyInstalled(d *model.DocumentState) {
 	if w.inventory.Profiles[d.Identifier()] != d.InstalledProof {
 		if d.Status == model.DocumentInstalled { // it never showed: sent again and again at once, it would keep both busy
 			d.Attempts++
-			d.RetryAt = w.now.Add(backOff(d.Attempts))
+			d.RetryAt = w.now.Add(w.pause(d))
 		}
 		d.Status, d.Reason = model.DocumentWaiting, platforms.ReasonVanished
 		d.Detail = "the device's profile list no longer shows it"
