@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -177,5 +178,14 @@ func TestWebhook(t *testing.T) {
 	}
 	if len(got) != 3 || got[0].SHA256 != "a" || got[0].Days != 1 || elsewhere != 0 {
 		t.Errorf("got %+v, elsewhere %d", got, elsewhere)
+	}
+}
+
+// TestWebhookAddressIsASecret: whoever knows it may tell the company's chat what he likes.
+func TestWebhookAddressIsASecret(t *testing.T) {
+	s := &store{notices: map[string]model.Notice{"k": {Key: "k"}}, order: []string{"k"}}
+	h := &Webhook{URL: "http://127.0.0.1:1/services/hush?token=hush", HTTP: http.DefaultClient, Store: s, Clock: testpki.Now}
+	if err := h.Deliver(t.Context()); err == nil || strings.Contains(err.Error(), "hush") {
+		t.Errorf("got %v, want an error without the address", err)
 	}
 }

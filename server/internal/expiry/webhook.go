@@ -7,9 +7,11 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"time"
 )
 
@@ -71,6 +73,10 @@ func (h *Webhook) send(ctx context.Context, key string, body []byte) error {
 	client := *h.HTTP
 	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	resp, err := client.Do(req)
+	var at *url.Error
+	if errors.As(err, &at) {
+		err = at.Err // the address may hold a token
+	}
 	if err != nil {
 		return fmt.Errorf("calling the webhook: %w", err)
 	}
