@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -130,6 +131,22 @@ func (h *house) start(name, program string, args ...string) {
 	p := &process{cmd: cmd, done: make(chan struct{})}
 	h.running[name] = p
 	go func() { _ = cmd.Wait(); close(p.done) }()
+}
+
+// end asks a program to end, as an operator does, and waits for it.
+func (h *house) end(name string) {
+	h.t.Helper()
+	p := h.running[name]
+	_ = p.cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-p.done:
+	case <-time.After(patience):
+		h.t.Fatalf("%s did not end within %s", name, patience)
+	}
+	delete(h.running, name)
+	if !p.cmd.ProcessState.Success() {
+		h.t.Errorf("%s ended with %s", name, p.cmd.ProcessState)
+	}
 }
 
 // close ends everything, and shows the logs of a story that failed.

@@ -103,8 +103,7 @@ func TestThreeYears(t *testing.T) {
 // opening is the first day.
 func (s *story) opening() {
 	s.t.Helper()
-	s.start("server", "waxseal-server", "--data", s.path("server"), "--listen", "127.0.0.1:0", "--pki-listen", "127.0.0.1:0")
-	address := s.logged("server", `"msg":"serving","address":"([^"]+)"`)
+	address := s.serve("127.0.0.1:0", "127.0.0.1:0")
 	s.env = []string{"WAXCTL_SERVER=" + address, "WAXCTL_CA=" + s.path("server", "ca.pem"), "WAXCTL_TOKEN_FILE=" + s.path("server", "admin-token")}
 	s.env = append(s.env, "WAXCTL_ESCROW_ROOT="+s.connector("first"))
 	s.do("waxctl", "apply", "-f", s.write("sales.yaml", string(inputs(s.house, "examples/sales.yaml"))+"---\n"+ownKey))
@@ -118,6 +117,32 @@ func (s *story) opening() {
 	s.syncAll()
 	s.everybodyWrites("on the first day")
 	s.correspond()
+}
+
+// serve starts the server, and gives its URL.
+func (s *story) serve(listen, pki string) string {
+	s.t.Helper()
+	s.start("server", "waxseal-server", "--data", s.path("server"), "--listen", listen, "--pki-listen", pki)
+	return s.logged("server", `"msg":"serving","address":"([^"]+)"`)
+}
+
+// restart ends the server and starts it anew at its addresses, and so the connectors, as an update does each year. At a start
+// the server sweeps its database, too: in real life it did so every hour.
+func (s *story) restart() {
+	s.t.Helper()
+	pki, err := os.ReadFile(s.path("server", "pki-address"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.end("server")
+	host := func(url string) string { return url[strings.LastIndex(url, "/")+1:] }
+	s.serve(host(strings.TrimPrefix(s.env[0], "WAXCTL_SERVER=")), host(strings.TrimSpace(string(pki))))
+	for _, name := range []string{"first", "second"} {
+		if s.running[name] != nil {
+			s.end(name)
+			s.start(name, "waxseal-connector", "run", "--keyring", s.path(name))
+		}
+	}
 }
 
 // join enrols a device.
@@ -153,10 +178,11 @@ func (s *story) approveSecond() {
 	})
 }
 
-// newYear brings another encryption certificate to each user, and nobody loses a former one.
+// newYear updates the server and brings another encryption certificate to each user, and nobody loses a former one.
 func (s *story) newYear(day int) {
 	s.t.Helper()
 	s.goTo(day)
+	s.restart()
 	s.newKey(alice)
 	s.newKey(bob)
 	s.settle("after the year's new keys")
