@@ -111,6 +111,8 @@ type Store interface {
 	// Expiring are the certificates of users and devices that are in use and end before a time, soonest first, at most limit:
 	// issued ones and identities that are current, and imported ones that have no successor of their purpose.
 	Expiring(ctx context.Context, before time.Time, limit int) ([]model.Certificate, error)
+	// Unsaid are those of them that end after one time and not after another, and of which no notice with these days is there.
+	Unsaid(ctx context.Context, after, until time.Time, days, limit int) ([]model.Certificate, error)
 	// Notify stores a notice with its audit entry, unless one with the key is there; fresh tells which.
 	Notify(ctx context.Context, key string, payload []byte, audit model.AuditEntry) (fresh bool, err error)
 	// Notices are those that no webhook has taken yet, oldest first.
@@ -139,11 +141,33 @@ func (b *Board) List(ctx context.Context, within time.Duration) ([]Item, error) 
 	if err != nil {
 		return nil, fmt.Errorf("reading what expires: %w", err)
 	}
+	items, err := b.own(ctx, before)
+	if err != nil {
+		return nil, err
+	}
+	theirs, err := b.named(ctx, certs)
+	if err != nil {
+		return nil, err
+	}
+	items = append(items, theirs...)
+	sooner(items)
+	return items[:min(len(items), maxItems)], nil
+}
+
+func sooner(items []Item) {
+	slices.SortStableFunc(items, func(a, b Item) int { return cmp.Or(a.NotAfter.Compare(b.NotAfter), cmp.Compare(a.SHA256, b.SHA256)) })
+}
+
+func (b *Board) own(ctx context.Context, before time.Time) ([]Item, error) {
 	items, err := b.Own(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("reading which CAs expire: %w", err)
 	}
-	items = slices.DeleteFunc(items, func(i Item) bool { return i.NotAfter.After(before) })
+	return slices.DeleteFunc(items, func(i Item) bool { return i.NotAfter.After(before) }), nil
+}
+
+// named are the items of certificates, with their owners.
+func (b *Board) named(ctx context.Context, certs []model.Certificate) (items []Item, err error) {
 	names := map[string]string{}
 	for _, c := range certs {
 		i := OfCertificate(c)
@@ -157,13 +181,37 @@ func (b *Board) List(ctx context.Context, within time.Duration) ([]Item, error) 
 		i.User = names[c.UserID]
 		items = append(items, i)
 	}
-	slices.SortStableFunc(items, func(a, b Item) int { return cmp.Or(a.NotAfter.Compare(b.NotAfter), cmp.Compare(a.SHA256, b.SHA256)) })
-	return items[:min(len(items), maxItems)], nil
+	return items, nil
+}
+
+// unsaid are the items that are, or may be, due for a notice, soonest first. At each threshold there are at most maxItems; what
+// is beyond comes when these have been said, so that nothing hides behind what ended long ago.
+func (b *Board) unsaid(ctx context.Context) ([]Item, error) {
+	now := b.Clock()
+	items, err := b.own(ctx, now.Add(Horizon))
+	if err != nil {
+		return nil, err
+	}
+	after := time.Time{}
+	for _, days := range thresholds {
+		until := now.Add(time.Duration(days) * 24 * time.Hour)
+		certs, err := b.Store.Unsaid(ctx, after, until, days, maxItems)
+		if err != nil {
+			return nil, fmt.Errorf("reading what expires: %w", err)
+		}
+		theirs, err := b.named(ctx, certs)
+		if err != nil {
+			return nil, err
+		}
+		items, after = append(items, theirs...), until
+	}
+	sooner(items)
+	return items, nil
 }
 
 // Look gives the notices that are due and were not given yet. It is safe to repeat, and on several nodes at once.
 func (b *Board) Look(ctx context.Context) (fresh []Notice, err error) {
-	items, err := b.List(ctx, Horizon)
+	items, err := b.unsaid(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -31,6 +32,17 @@ func (s *store) Expiring(_ context.Context, before time.Time, limit int) ([]mode
 	var out []model.Certificate
 	for _, c := range s.certs {
 		if c.NotAfter.Before(before) {
+			out = append(out, c)
+		}
+	}
+	return out[:min(len(out), limit)], nil
+}
+
+func (s *store) Unsaid(_ context.Context, after, until time.Time, days, limit int) ([]model.Certificate, error) {
+	var out []model.Certificate
+	for _, c := range s.certs {
+		_, said := s.notices[Notice{Item: OfCertificate(c), Days: days}.Key()]
+		if c.NotAfter.After(after) && !c.NotAfter.After(until) && !said {
 			out = append(out, c)
 		}
 	}
@@ -128,6 +140,26 @@ func TestEachThresholdOnce(t *testing.T) {
 	late.Own = b.Own
 	if fresh, err := late.Look(t.Context()); err != nil || len(fresh) != 1 || fresh[0].Days != 0 {
 		t.Errorf("%+v, %v", fresh, err)
+	}
+}
+
+// TestNothingHides: behind many that ended long ago, such as those of devices in drawers.
+func TestNothingHides(t *testing.T) {
+	now := testpki.Now()
+	b, s := board(t, &now)
+	for i := range maxItems + 5 {
+		s.certs = append(s.certs, certificate(fmt.Sprint("old", i), model.CertificateIssued, now.Add(-time.Hour)))
+	}
+	s.certs = append(s.certs, certificate("soon", model.CertificateIssued, now.Add(25*24*time.Hour)))
+	if _, err := b.Look(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, said := s.notices["soon/alice/30"]; !said {
+		t.Error("nothing is said of what ends soon")
+	}
+	fresh, err := b.Look(t.Context())
+	if err != nil || len(fresh) != 5 {
+		t.Errorf("%d more, %v", len(fresh), err)
 	}
 }
 

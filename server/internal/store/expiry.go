@@ -2,22 +2,34 @@ package store
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/waxseal/waxseal/server/internal/model"
 )
 
-// expiring selects what is in use and ends before $1: an imported certificate that has a successor of its purpose is kept
-// for old mail alone, and may end.
-const expiring = `WHERE status = 'current' AND not_after < $1 AND (kind <> 'imported' OR NOT EXISTS (
+// inUse selects what is in use: an imported certificate that has a successor of its purpose is kept for old mail alone, and
+// may end.
+const inUse = `WHERE status = 'current' AND (kind <> 'imported' OR NOT EXISTS (
 	SELECT 1 FROM certificates later WHERE later.user_id = certificates.user_id AND later.kind = 'imported' AND later.status = 'current'
-		AND later.purpose = certificates.purpose AND later.not_after > certificates.not_after))
-	ORDER BY not_after, sha256, user_id LIMIT $2`
+		AND later.purpose = certificates.purpose AND later.not_after > certificates.not_after))`
 
 // Expiring implements expiry.Store.
 func (db *DB) Expiring(ctx context.Context, before time.Time, limit int) (all []model.Certificate, err error) {
 	err = db.read(ctx, "reading what expires", func(t *tx) error {
-		all, err = list(t, certificates(), expiring, before, pageSize(limit))
+		all, err = list(t, certificates(), inUse+` AND not_after < $1 ORDER BY not_after, sha256, user_id LIMIT $2`, before, pageSize(limit))
+		return err
+	})
+	return all, err
+}
+
+// Unsaid implements expiry.Store.
+func (db *DB) Unsaid(ctx context.Context, after, until time.Time, days, limit int) (all []model.Certificate, err error) {
+	const unsaid = inUse + ` AND not_after > $1 AND not_after <= $2
+		AND NOT EXISTS (SELECT 1 FROM notices WHERE notices.key = certificates.sha256 || '/' || certificates.user_id || $3)
+		ORDER BY not_after, sha256, user_id LIMIT $4`
+	err = db.read(ctx, "reading what nobody was told of", func(t *tx) error {
+		all, err = list(t, certificates(), unsaid, after, until, fmt.Sprintf("/%d", days), pageSize(limit))
 		return err
 	})
 	return all, err

@@ -36,6 +36,20 @@ func expires(_ *testing.T, f *fixture) {
 	equal(f, "an old one", found[old], f.certificateBySHA(old).NotAfter.Equal(f.certificateBySHA(last).NotAfter))
 	equal(f, "in time", len(get(f.Expiring(f.ctx, f.now.Add(-far.Sub(f.now)), 100))(f)), 0)
 	equal(f, "bounded", len(get(f.Expiring(f.ctx, far, 1))(f)), 1)
+	end := f.certificateBySHA(issued).NotAfter
+	unsaid := func(after, until time.Time) (there bool) {
+		for _, cert := range get(f.Unsaid(f.ctx, after, until, 30, 100))(f) {
+			there = there || cert.SHA256 == issued
+		}
+		return there
+	}
+	equal(f, "until its end", unsaid(time.Time{}, end), true)
+	equal(f, "before", unsaid(time.Time{}, end.Add(-time.Second)), false)
+	equal(f, "after", unsaid(end, far), false)
+	get(f.Notify(f.ctx, expiry.Notice{Item: expiry.OfCertificate(f.certificateBySHA(issued)), Days: 7}.Key(), []byte("7"), f.audit("x")))(f)
+	equal(f, "said at another threshold", unsaid(time.Time{}, end), true)
+	get(f.Notify(f.ctx, expiry.Notice{Item: expiry.OfCertificate(f.certificateBySHA(issued)), Days: 30}.Key(), []byte("30"), f.audit("x")))(f)
+	equal(f, "said", unsaid(time.Time{}, end), false)
 	f.ok(f.CheckOut(f.ctx, e.ID, model.RemovalReported, "unenroll", f.now, f.audit("device.unenrol")))
 	for _, cert := range get(f.Expiring(f.ctx, far, 100))(f) {
 		if cert.SHA256 == e.CertSHA256 || cert.SHA256 == issued {
