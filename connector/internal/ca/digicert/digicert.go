@@ -260,8 +260,11 @@ func fill(path, what, value string) string {
 	return strings.ReplaceAll(path, what, url.PathEscape(value))
 }
 
-// take gives an answer's chain. An answer without a certificate is one of a profile that waits for approval.
+// take gives an answer's chain. An answer without a certificate is one of a profile that waits for approval, or was declined.
 func (a *adapter) take(q ledger.Question, got certificate) ([][]byte, error) {
+	if got.Certificate == "" && isOver(got.Status) {
+		return nil, ca.Refuse("DigiCert says %q", web.Words(got.Status))
+	}
 	if got.Certificate == "" {
 		if err := noteHandle(q, handle{Serial: got.Serial, Waits: got.Status != ""}); err != nil {
 			return nil, err
@@ -273,6 +276,16 @@ func (a *adapter) take(q ledger.Question, got certificate) ([][]byte, error) {
 		return nil, err
 	}
 	return web.Leaf(certs, q.Intent.PublicKey)
+}
+
+// isOver tells whether nothing comes of a request any more. The API's description names no statuses: these are the words that
+// DigiCert's console has, and usual ones.
+func isOver(status string) bool {
+	switch strings.ToLower(status) {
+	case "rejected", "denied", "declined", "canceled", "cancelled", "failed", "expired":
+		return true
+	}
+	return false
 }
 
 // apiError is an answer of DigiCert's that is no success.

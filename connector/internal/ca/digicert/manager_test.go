@@ -1,6 +1,7 @@
 package digicert
 
 import (
+	"cmp"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
@@ -34,6 +35,7 @@ type manager struct {
 	profile string // its answer
 	bare    bool   // searches leave the certificates out
 	ghost   bool   // and find one that is not there
+	verdict string // on what is held
 }
 
 func newManager(t *testing.T) *manager {
@@ -139,7 +141,7 @@ func (m *manager) fetch(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if m.hold {
-		c.Certificate, c.Status = "", "pending"
+		c.Certificate, c.Status = "", cmp.Or(m.verdict, "pending")
 	}
 	m.answer(w, http.StatusOK, c)
 }

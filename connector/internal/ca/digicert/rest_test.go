@@ -171,6 +171,21 @@ func TestForgottenByDigiCert(t *testing.T) {
 	}
 }
 
+// TestPendingThenRejected: what somebody has declined is not pending for ever.
+func TestPendingThenRejected(t *testing.T) {
+	m := newManager(t)
+	m.hold = true
+	var n note
+	if _, err := m.adapter(usual()).Enroll(t.Context(), n.question(intent(t))); !errors.Is(err, ca.ErrPending) {
+		t.Fatalf("got %v", err)
+	}
+	m.verdict = "Rejected"
+	var refused *ca.RefusedError
+	if _, err := m.adapter(usual()).Enroll(t.Context(), n.question(intent(t))); !errors.As(err, &refused) || !strings.Contains(err.Error(), "Rejected") {
+		t.Errorf("got %v", err)
+	}
+}
+
 // TestPendingWithoutANumber: what waits for approval without a name is looked for, and not asked for again and again.
 func TestPendingWithoutANumber(t *testing.T) {
 	m := newManager(t)
