@@ -278,8 +278,7 @@ func (a *adapter) take(q ledger.Question, got certificate) ([][]byte, error) {
 	return web.Leaf(certs, q.Intent.PublicKey)
 }
 
-// isOver tells whether nothing comes of a request any more. The API's description names no statuses: these are the words that
-// DigiCert's console has, and usual ones.
+// isOver tells whether nothing comes of a request any more. The API's description lists no statuses: these are usual words.
 func isOver(status string) bool {
 	switch strings.ToLower(status) {
 	case "rejected", "denied", "declined", "canceled", "cancelled", "failed", "expired":
