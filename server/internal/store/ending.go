@@ -71,7 +71,8 @@ func (t *tx) endUserChannels(e model.Enrolment, event profiles.Event, now time.T
 	return nil
 }
 
-// endCertificates revokes the issued certificates whose profile says so and notes that the others are gone.
+// endCertificates revokes the issued certificates whose profile says so and notes that the others are gone. What was replaced
+// and has ended since is not revoked: many a CA refuses that, and nobody asks.
 func (t *tx) endCertificates(e model.Enrolment, event profiles.Event, now time.Time) error {
 	return t.endThose(e, "", event, now)
 }
@@ -91,7 +92,8 @@ func (t *tx) endThose(e model.Enrolment, which string, event profiles.Event, now
 	}
 	for _, c := range living {
 		status := model.CertificateRemoved
-		if c.Kind == model.CertificateIssued && slices.Contains(c.RevokeOn, event) {
+		over := c.Status == model.CertificateSuperseded && !now.Before(c.NotAfter)
+		if c.Kind == model.CertificateIssued && !over && slices.Contains(c.RevokeOn, event) {
 			status = model.CertificateRevoking
 			if err := t.revokeJob(c, reasonCessationOfOperation, now); err != nil {
 				return err

@@ -4,9 +4,12 @@ import (
 	"context"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/waxseal/waxseal/internal/link"
+	"github.com/waxseal/waxseal/profiles"
 	"github.com/waxseal/waxseal/server/internal/connectorapi"
+	"github.com/waxseal/waxseal/server/internal/delivery"
 	"github.com/waxseal/waxseal/server/internal/issuance"
 	"github.com/waxseal/waxseal/server/internal/model"
 )
@@ -22,6 +25,7 @@ func scepClasses() []class {
 		{"a late answer of a CA is not thrown away", scepLate},
 		{"of two certificates for one request the first counts", scepTwice},
 		{"a request that was refused is over", scepRefused},
+		{"a replaced certificate goes with its device", scepLeaves},
 		{"a request is made for so many keys and no more", scepBounded},
 		{"a request that was forgotten gets the same certificate again", scepForgotten},
 		{"what is found out about a CA is kept with its job", testsCA},
@@ -226,4 +230,27 @@ func testsCA(_ *testing.T, f *fixture) {
 	j := f.job(id)
 	equal(f, "state", j.State, model.JobDone)
 	equal(f, "payload", string(j.Payload), `{"findings":[{"check":"url","ok":true,"detail":"it answers"}]}`)
+}
+
+// scepLeaves: what was replaced goes with the device, unless it has ended by itself: many a CA revokes no such thing.
+func scepLeaves(_ *testing.T, f *fixture) {
+	u, c := f.user("a@x.example"), f.connector("m1")
+	e := f.enrol(u, c, "UDID")
+	var all []string
+	for i, life := range []time.Duration{day, 100 * day} {
+		get(f.scepRequest(e, fmt.Sprint("h", i), "key"))(f)
+		done, sha := f.certified(e, c)
+		done.Certified.Certificate.NotAfter = f.now.Add(life)
+		done.Certified.Certificate.RevokeOn = []profiles.Event{profiles.EventUnenroll}
+		f.ok(f.Complete(f.ctx, done))
+		f.decide(e.ID, func(d *delivery.Decision, _ delivery.Snapshot) {
+			d.Certificates = []delivery.CertificateChange{{SHA256: sha, Status: model.CertificateSuperseded, At: f.now}}
+		})
+		all = append(all, sha)
+	}
+	f.now = f.now.Add(2 * day)
+	f.ok(f.CheckOut(f.ctx, e.ID, model.RemovalReported, "unenroll", f.now, f.audit("device.unenrol")))
+	equal(f, "ended", f.certificateBySHA(all[0]).Status, model.CertificateRemoved)
+	equal(f, "good", f.certificateBySHA(all[1]).Status, model.CertificateRevoking)
+	equal(f, "revocations", len(f.jobsOf(link.JobRevoke)), 1)
 }
