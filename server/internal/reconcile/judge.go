@@ -171,7 +171,7 @@ func keepsFailing(w *work, d *model.DocumentState) bool {
 	default:
 		d.Reason = platforms.ReasonDeviceRefused
 	}
-	w.partnerRefused(d)
+	w.whyRefused(d)
 	return true
 }
 

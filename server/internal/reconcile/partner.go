@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/waxseal/waxseal/internal/link"
 	"github.com/waxseal/waxseal/platforms"
@@ -61,28 +62,47 @@ func (w *work) makesNoKeys(d *model.DocumentState) string {
 	return ""
 }
 
-// partnerRefused: a device only says that it got no certificate; the partner has said why.
-func (w *work) partnerRefused(d *model.DocumentState) {
+// whyRefused: a device only says that it got no certificate; the CA has said why, by its connector or as a partner.
+func (w *work) whyRefused(d *model.DocumentState) {
 	for _, name := range d.Document.Challenges {
-		if j, ok := w.lastRefusal(name); ok {
+		j, found := w.lastRequest(name)
+		switch {
+		case found && j.State == model.JobFailed:
 			d.Reason, d.Detail = platforms.ReasonIssueRefused, j.Error
+		case found && j.Error != "":
+			device, _, _ := strings.Cut(d.Detail, askedAgain)
+			d.Detail = device + askedAgain + j.Error
 		}
 	}
 }
 
-// lastRefusal is the partner's last word on a profile, if that was a refusal.
-func (w *work) lastRefusal(profile string) (last model.Job, found bool) {
+const askedAgain = "; the CA is asked again: "
+
+// lastRequest is the last request for the certificate that a profile wants now, if it has got none.
+func (w *work) lastRequest(profile string) (last model.Job, found bool) {
+	wanted := w.requestID(profile)
 	for _, j := range w.in.Snapshot.Jobs {
-		if j.Kind != link.JobCertify || link.PartnerOf(j.Needs) == "" || !j.CreatedAt.After(last.CreatedAt) {
+		if j.Kind != link.JobCertify || !j.CreatedAt.After(last.CreatedAt) {
 			continue
 		}
 		var order link.CertifyJob
-		if err := json.Unmarshal(j.Payload, &order); err == nil && order.Profile == profile {
+		if err := json.Unmarshal(j.Payload, &order); err == nil && order.Profile == profile && order.RequestID == wanted {
 			last, found = j, true
 		}
 	}
 	issuedSince := slices.ContainsFunc(w.in.Snapshot.Issued, func(c model.Certificate) bool {
 		return c.Profile == profile && c.CreatedAt.After(last.UpdatedAt)
 	})
-	return last, found && last.State == model.JobFailed && !issuedSince
+	return last, found && !issuedSince
+}
+
+// requestID is which certificate a profile wants now; empty where it can want none.
+func (w *work) requestID(profile string) string {
+	for _, o := range w.applying {
+		if p, ok := o.Spec.(*profiles.SCEPCertificate); ok && o.Name == profile {
+			order, _ := w.scepOrder(o.Name, p)
+			return order.RequestID
+		}
+	}
+	return ""
 }

@@ -160,7 +160,7 @@ func TestPartnersRevocationIsThePartners(t *testing.T) {
 // TestPartnersRefusalIsExplained in the partner's words, when the device has said no more than that it got nothing.
 func TestPartnersRefusalIsExplained(t *testing.T) {
 	w := newPartner(t)
-	payload, err := json.Marshal(link.CertifyJob{Profile: "own"})
+	payload, err := json.Marshal(link.CertifyJob{Profile: "own", RequestID: reconcile.Orders(w.s, reconcile.Settings{}, w.now)[0].RequestID})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,11 +1,13 @@
 package reconcile_test
 
 import (
+	"encoding/json"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/waxseal/waxseal/internal/link"
 	"github.com/waxseal/waxseal/platforms"
 	"github.com/waxseal/waxseal/profiles"
 	"github.com/waxseal/waxseal/server/internal/model"
@@ -275,4 +277,26 @@ func TestSC05OwnKeyIsTriedUntilSuccess(t *testing.T) {
 	delete(w.refuse, "identity.own")
 	w.settle()
 	w.want("identity.own", model.DocumentVerified, platforms.ReasonVerified)
+}
+
+// TestRefusalOfACAIsExplained in the connector's words, when the device has said no more than that it got nothing.
+func TestRefusalOfACAIsExplained(t *testing.T) {
+	for _, c := range []struct {
+		state  model.JobState
+		reason platforms.Reason
+	}{{model.JobFailed, platforms.ReasonIssueRefused}, {model.JobOpen, platforms.ReasonDeviceRefused}} {
+		w := newOwn(t)
+		payload, err := json.Marshal(link.CertifyJob{Profile: "own", RequestID: reconcile.Orders(w.s, reconcile.Settings{}, w.now)[0].RequestID})
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.jobs["certify:x"] = model.Job{Key: "certify:x", Kind: link.JobCertify, Payload: payload, Needs: []string{"m1"}, State: c.state,
+			Error: "CA softca: no such template", CreatedAt: w.now, UpdatedAt: w.now}
+		w.refuse["identity.own"] = "MCSCEPErrorDomain 22013"
+		w.session()
+		w.session()
+		if d := w.doc("identity.own"); d.Reason != c.reason || !strings.Contains(d.Detail, "no such template") {
+			t.Errorf("%s: %s %q", d.Status, d.Reason, d.Detail)
+		}
+	}
 }
