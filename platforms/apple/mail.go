@@ -60,7 +60,11 @@ func (p *planner) planMail(name string, spec *profiles.Email, holder map[string]
 	if err == nil {
 		m.current, err = p.equip(a)
 	}
-	m.alive = passing(err)
+	if m.alive = passing(err); m.alive {
+		for _, profile := range a.doc.Challenges {
+			p.owner[ownedSCEP(profile)] = m.doc.ID
+		}
+	}
 	if err != nil {
 		p.release(m)
 		m.doc = wait(m.doc, err)
@@ -70,6 +74,10 @@ func (p *planner) planMail(name string, spec *profiles.Email, holder map[string]
 	finish(&m.doc, a.body)
 	return m
 }
+
+// ownedSCEP stands in owner for a certificate that is not issued yet. Of each there is one on the device: another document
+// would have another issued.
+func ownedSCEP(profile string) string { return "scep." + profile }
 
 // passing tells whether a wait is of short duration, so that certificates had better stay where they will be needed.
 func passing(err error) bool {
@@ -209,6 +217,10 @@ func (p *planner) equipIdentity(a *account, name, verb, what, address string) (i
 			if e, ok := p.in.SCEP[name]; ok && address != "" && !names(e.SANs, address) {
 				return identity{}, waits(platforms.ReasonAddressMismatch,
 					"Email %s: SCEPCertificate %s asks for a certificate without the account's address %s", a.name, name, address)
+			}
+			if id, taken := p.owner[ownedSCEP(name)]; taken && id != a.doc.ID {
+				return identity{}, waits(platforms.ReasonNotDeliverable,
+					"Email %s: the certificate of SCEPCertificate %s is in the document %s; each account needs a profile of its own", a.name, name, id)
 			}
 			uuid, err := p.addSCEP(&a.doc, &a.body, name, what)
 			return identity{uuid: uuid}, err

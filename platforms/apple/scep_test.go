@@ -148,3 +148,22 @@ func TestSCEPFaults(t *testing.T) {
 		}
 	}
 }
+
+// TestSCEPForOneAccount: each document would have a certificate of its own, and the server would take the former for replaced.
+func TestSCEPForOneAccount(t *testing.T) {
+	second := companyMail()
+	second.AccountName, second.AddressSource = "Second", profiles.SourceUserPrincipalName
+	second.SMIME.Encryption = profiles.SMIMEEncryption{}
+	in := with(asking(t), object("second", second))
+	in.UPN = "upn@corp.test"
+	in = order(in, func(e *platforms.SCEPEnrolment) {
+		e.SANs = append(e.SANs, profiles.SubjectAlternativeName{Type: profiles.SANEmail, Value: in.UPN})
+	})
+	docs := Plan(in)
+	if doc := byID(t, docs, "mail.company-mail"); doc.Reason != "" {
+		t.Errorf("the first: %s %s", doc.Reason, doc.Detail)
+	}
+	if doc := byID(t, docs, "mail.second"); doc.Reason != platforms.ReasonNotDeliverable || !strings.Contains(doc.Detail, "mail.company-mail") {
+		t.Errorf("the second: %q %s", doc.Reason, doc.Detail)
+	}
+}
