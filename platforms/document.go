@@ -67,6 +67,8 @@ type SCEPEnrolment struct {
 	KeyUsage []string
 	// Intermediates are the CA certificates (DER) between the certificate and the root.
 	Intermediates [][]byte
+	// Former are those of the certificate that the device has until it has this one; empty where they do not matter.
+	Former [][]byte
 	// Issued is the certificate that the device got for this request; its SHA-256 is empty before.
 	Issued profiles.Certificate
 }

@@ -115,7 +115,7 @@ func (p *planner) planTrust() []platforms.Document {
 			der, err := p.trusted(o.Name, spec)
 			docs = serve(docs, o, der, err)
 		case *profiles.SCEPCertificate: // mail that the PC signs carries them, and nothing else would bring them
-			for _, der := range p.in.SCEP[o.Name].Intermediates {
+			for _, der := range slices.Concat(p.in.SCEP[o.Name].Intermediates, p.in.SCEP[o.Name].Former) {
 				docs = serve(docs, o, der, nil)
 			}
 		}

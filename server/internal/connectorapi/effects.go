@@ -222,9 +222,13 @@ func checkIssuer(c *x509.Certificate, name string, chain [][]byte, cas []link.CA
 		return err
 	}
 	roots, between := x509.NewCertPool(), x509.NewCertPool()
+	at := c.NotBefore // CAs date back, also to before they had the certificate that they issue with
 	for _, der := range append([][]byte{cas[i].Certificate}, cas[i].Chain...) {
 		if ca, err := x509.ParseCertificate(der); err == nil {
 			roots.AddCert(ca)
+			if ca.NotBefore.After(at) && ca.NotBefore.Before(c.NotAfter) {
+				at = ca.NotBefore
+			}
 		}
 	}
 	for _, der := range chain {
@@ -232,7 +236,7 @@ func checkIssuer(c *x509.Certificate, name string, chain [][]byte, cas []link.CA
 			between.AddCert(ca)
 		}
 	}
-	_, err := c.Verify(x509.VerifyOptions{Roots: roots, Intermediates: between, CurrentTime: c.NotBefore.Add(time.Second), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}})
+	_, err := c.Verify(x509.VerifyOptions{Roots: roots, Intermediates: between, CurrentTime: at.Add(time.Second), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}})
 	if err != nil {
 		return refuse("the certificate is not issued by the CA %q: %w", name, err)
 	}

@@ -178,6 +178,18 @@ func TestLateIssueAnswer(t *testing.T) {
 	}
 }
 
+// TestIssueAnswerBeforeTheCA: CAs date their certificates back, and may have been made a minute ago themselves.
+func TestIssueAnswerBeforeTheCA(t *testing.T) {
+	b := newBench(t)
+	b.ready(t)
+	id := b.mailCA.Issue(t, testpki.Options{CN: "Alice", Emails: []string{"Alice@corp.test"}, NotBefore: b.mailCA.Cert.NotBefore.Add(-time.Minute)})
+	j := b.lease(t, link.JobIssue, issueJob())
+	done, err := b.answer(t, j, link.IssueAnswer{Certificate: id.Cert.Raw, Record: sealIssued(t, id, issueJob().IntentID, link.EnrolmentURN("enr-1"), b.member())})
+	if err != nil || done.Issued == nil {
+		t.Errorf("%+v, %v", done, err)
+	}
+}
+
 // TestIssueAnswerAddresses: non-ASCII addresses are otherNames, and a subject may repeat an address that it was asked to.
 func TestIssueAnswerAddresses(t *testing.T) {
 	asked := issueJob()

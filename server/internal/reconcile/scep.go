@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -103,23 +104,20 @@ func (w *work) scep() map[string]platforms.SCEPEnrolment {
 		url, message := w.asksAt(p.CertificateAuthority)
 		e := platforms.SCEPEnrolment{Request: order.RequestID, URL: url, Name: message, Partner: w.isPartner(p.CertificateAuthority),
 			Subject: order.Subject, SANs: order.SANs, KeySize: p.KeySize, KeyUsage: p.KeyUsage,
-			Intermediates: w.intermediates(p.CertificateAuthority)}
-		if current, ok := w.issued()[o.Name]; ok && current.RecordID == order.RequestID {
-			e.Issued = current
+			Intermediates: w.intermediates(p.CertificateAuthority, "")}
+		if current, ok := w.issued()[o.Name]; ok {
+			before := w.intermediates(p.CertificateAuthority, w.issuerOf(current.SHA256))
+			if current.RecordID == order.RequestID {
+				e.Issued, e.Intermediates = current, before
+			} else {
+				e.Former = slices.DeleteFunc(before, func(der []byte) bool {
+					return slices.ContainsFunc(e.Intermediates, func(d []byte) bool { return bytes.Equal(d, der) })
+				})
+			}
 		}
 		out[o.Name] = e
 	}
 	return out
-}
-
-// intermediates are the certificates of a CA below its root, which alone is trusted by itself.
-func (w *work) intermediates(name string) [][]byte {
-	for _, ca := range w.in.Snapshot.CAs {
-		if ca.Name == name && len(ca.Chain) > 0 {
-			return append([][]byte{ca.Certificate}, ca.Chain[:len(ca.Chain)-1]...)
-		}
-	}
-	return nil
 }
 
 // settleTime is how long an installed document may take until the inventory shows its certificate.
