@@ -61,11 +61,14 @@ func (db *DB) UserChannel(ctx context.Context, holderID string) (e model.Enrolme
 	return e, err
 }
 
-// ended lets the other channel follow when a decision ended one: with the device channel the user's is over, and when the
+// ended takes back what was to be done for an enrolment that a decision ended, and lets the other channel follow: with the device channel the user's is over, and when the
 // user's is empty the device channel goes on with the end.
 func (t *tx) ended(d delivery.Decision) error {
 	if d.Enrolment == nil || d.Enrolment.State != model.EnrolmentEnded {
 		return nil
+	}
+	if err := t.obsolete(`enrolment_id = $1 AND kind <> 'revoke' AND state IN ('open', 'leased', 'failed')`, d.EnrolmentID); err != nil {
+		return err
 	}
 	if d.Enrolment.Channel == model.ChannelUser {
 		return t.dirtyEnrolment(d.Enrolment.HolderID)

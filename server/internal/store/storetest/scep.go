@@ -26,6 +26,7 @@ func scepClasses() []class {
 		{"of two certificates for one request the first counts", scepTwice},
 		{"a request that was refused is over", scepRefused},
 		{"a replaced certificate goes with its device", scepLeaves},
+		{"a request ends with its enrolment", scepEnds},
 		{"a request is made for so many keys and no more", scepBounded},
 		{"a request that was forgotten gets the same certificate again", scepForgotten},
 		{"what is found out about a CA is kept with its job", testsCA},
@@ -253,4 +254,17 @@ func scepLeaves(_ *testing.T, f *fixture) {
 	equal(f, "ended", f.certificateBySHA(all[0]).Status, model.CertificateRemoved)
 	equal(f, "good", f.certificateBySHA(all[1]).Status, model.CertificateRevoking)
 	equal(f, "revocations", len(f.jobsOf(link.JobRevoke)), 1)
+}
+
+// scepEnds: the device has obeyed and left, so that no CA need be asked any more.
+func scepEnds(_ *testing.T, f *fixture) {
+	u, c := f.user("a@x.example"), f.connector("m1")
+	e := f.enrol(u, c, "UDID")
+	r := get(f.scepRequest(e, "h1", "key"))(f)
+	f.decide(e.ID, func(d *delivery.Decision, s delivery.Snapshot) {
+		s.Enrolment.State = model.EnrolmentEnded
+		d.Enrolment = &s.Enrolment
+	})
+	equal(f, "the job", f.job(r.JobID).State, model.JobObsolete)
+	equal(f, "claimed", len(f.claimIDs(c, 10)), 0)
 }
