@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/waxseal/waxseal/internal/link"
 	"github.com/waxseal/waxseal/profiles"
 	"github.com/waxseal/waxseal/server/internal/connectorapi"
 	"github.com/waxseal/waxseal/server/internal/delivery"
@@ -18,6 +19,7 @@ func concurrencyClasses() []class {
 		{"concurrency/save", parallelSave}, {"concurrency/claim", parallelClaim}, {"concurrency/push", parallelPush},
 		{"concurrency/import", parallelImport}, {"concurrency/redeem", parallelRedeem}, {"concurrency/register", parallelRegister},
 		{"concurrency/dirty-is-never-lost", dirtyNeverLost}, {"concurrency/apply", parallelApply},
+		{"concurrency/challenge", parallelChallenge}, {"concurrency/certified", parallelCertified}, {"concurrency/partner", parallelPartner},
 	}
 }
 
@@ -237,4 +239,58 @@ func parallelApply(_ *testing.T, f *fixture) {
 	equal(f, "objects", len(get(f.Objects(f.ctx))(f)), workers)
 	equal(f, "users", len(get(f.Users(f.ctx, adminPage()))(f)), 1)
 	equal(f, "generation", get(f.Generation(f.ctx))(f), generation+workers)
+}
+
+// parallelChallenge: a challenge is good for one key, on however many nodes it is shown.
+func parallelChallenge(_ *testing.T, f *fixture) {
+	c := f.connector("m1")
+	e := f.enrol(f.user("a@x.example"), c, "UDID")
+	errs := together(workers, func(i int) error {
+		_, err := f.BeginSCEPRequest(f.ctx, model.SCEPRequest{Hash: "h", EnrolmentID: e.ID, RequestID: "request", KeySHA256: fmt.Sprint(i), CreatedAt: f.now},
+			model.Job{Key: "certify:h", Kind: link.JobCertify, Payload: []byte(`{}`), UserID: e.UserID, EnrolmentID: e.ID, RunAt: f.now})
+		return err
+	})
+	equal(f, "winners", count(f, errs, model.ErrSpent), 1)
+	equal(f, "jobs", len(f.claimIDs(c, 10)), 1)
+}
+
+// parallelCertified: of the certificates of several connectors for one key one counts, and the others are revoked.
+func parallelCertified(_ *testing.T, f *fixture) {
+	u, c := f.user("a@x.example"), f.connector("m1")
+	e := f.enrol(u, c, "UDID")
+	get(f.scepRequest(e, "h", "key"))(f)
+	done, _ := f.certified(e, c)
+	all := make([]connectorapi.Completion, workers)
+	for i := range all {
+		effect, sha := *done.Certified, f.sha()
+		effect.Certificate.SHA256, effect.Certificate.DER = sha, []byte(sha)
+		all[i], all[i].Certified = done, &effect
+	}
+	errs := together(workers, func(i int) error { return f.Complete(f.ctx, all[i]) })
+	equal(f, "accepted", count(f, errs, model.ErrConflict), 1)
+	current := 0
+	for _, issued := range f.snapshot(e.ID).Issued {
+		if issued.Status == model.CertificateCurrent {
+			current++
+			equal(f, "the request's", string(get(f.SCEPRequest(f.ctx, "h"))(f).Certificate), issued.SHA256)
+		}
+	}
+	equal(f, "current", current, 1)
+	equal(f, "revocations", len(f.jobsOf(link.JobRevoke)), workers-1)
+}
+
+// parallelPartner: a partner's words come over several nodes, of one request and of several.
+func parallelPartner(_ *testing.T, f *fixture) {
+	u, c := f.user("a@x.example"), f.connector("m1")
+	e, other := f.enrol(u, c, "A"), f.enrol(u, c, "B")
+	f.partner("ejbca")
+	f.asksPartner(e, "ejbca", "h1")
+	errs := together(workers, func(i int) error { return f.tells(e, "h1", fmt.Sprintf("%040d", i)) })
+	equal(f, "one of a request", count(f, errs, model.ErrConflict), 1)
+	f.asksPartner(e, "ejbca", "h2")
+	f.asksPartner(other, "ejbca", "h3")
+	errs = together(2, func(i int) error {
+		return f.tells([]model.Enrolment{e, other}[i], []string{"h2", "h3"}[i], fmt.Sprintf("%040d", workers))
+	})
+	equal(f, "one certificate for one request", count(f, errs, model.ErrConflict), 1)
 }
