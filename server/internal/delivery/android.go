@@ -229,7 +229,7 @@ func (a *Android) Report(ctx context.Context, enr model.Enrolment, item string, 
 // isNoNews: the item waits for the same thing as before. Written down it would be another generation, and an app that tells
 // it after each state would get the next one at once, for ever.
 func isNoNews(d model.DocumentState, r reconcile.Report) bool {
-	return r.Outcome == reconcile.OutcomeNotNow && r.Reason == d.Reason && r.Error == d.Detail
+	return r.Outcome == reconcile.OutcomeNotNow && r.Reason == d.Reason && r.Error == reconcile.Said(d.Detail)
 }
 
 // commandFor is the open command that a report answers, and its document.

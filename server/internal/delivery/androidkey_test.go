@@ -1,6 +1,7 @@
 package delivery_test
 
 import (
+	"encoding/json"
 	"strings"
 	"testing"
 	"time"
@@ -151,5 +152,34 @@ func TestAndroidAsksForLong(t *testing.T) {
 	}
 	if err := p.a.Asking(t.Context(), p.enr(), own.ID, "r0"); err != nil || p.enr().Version != version {
 		t.Error("something was written of another revision", err)
+	}
+}
+
+// Why it takes its time, the connector says; that is no news to the phone.
+func TestAndroidAsksACAThatIsAway(t *testing.T) {
+	p, own := askingPhone(t)
+	id, err := p.request(own.ID, own.Revision)
+	if err != nil {
+		t.Fatal(err)
+	}
+	payload, err := json.Marshal(link.CertifyJob{Profile: "own", RequestID: id})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.store.jobs["certify:x"] = model.Job{Key: "certify:x", Kind: link.JobCertify, State: model.JobOpen, Payload: payload, Error: "CA corp: it does not answer", CreatedAt: p.now}
+	for range 3 {
+		if err := p.a.Asking(t.Context(), p.enr(), own.ID, own.Revision); err != nil {
+			t.Fatal(err)
+		}
+		p.known = ""
+		p.state()
+	}
+	version := p.enr().Version
+	d := p.doc("identity.own")
+	if d.Reason != platforms.ReasonIssuePending || strings.Count(d.Detail, "it does not answer") != 1 || !strings.Contains(d.Detail, "asks for the certificate") {
+		t.Errorf("%s %q", d.Reason, d.Detail)
+	}
+	if err := p.a.Asking(t.Context(), p.enr(), own.ID, own.Revision); err != nil || p.enr().Version != version {
+		t.Errorf("no news were written: version %d became %d, %v", version, p.enr().Version, err)
 	}
 }

@@ -25,13 +25,18 @@ var checks = [...]check{
 func (w *work) judge() {
 	for _, id := range w.order {
 		d := w.docs[id]
-		if d == nil || !w.wanted[id] || w.decided(d) {
+		if d == nil || !w.wanted[id] {
+			continue
+		}
+		if w.decided(d) {
+			w.whyPending(d)
 			continue
 		}
 		if !putOff(d.Reason) && !w.asks(d) {
 			d.Reason, d.Detail = w.readyReason(d), ""
 		}
 		d.Status = model.DocumentReady
+		w.whyPending(d)
 	}
 	w.dropObsoleteJobs()
 }

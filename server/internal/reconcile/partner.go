@@ -70,13 +70,31 @@ func (w *work) whyRefused(d *model.DocumentState) {
 		case found && j.State == model.JobFailed:
 			d.Reason, d.Detail = platforms.ReasonIssueRefused, j.Error
 		case found && j.Error != "":
-			device, _, _ := strings.Cut(d.Detail, askedAgain)
-			d.Detail = device + askedAgain + j.Error
+			d.Detail = Said(d.Detail) + askedAgain + j.Error
 		}
 	}
 }
 
 const askedAgain = "; the CA is asked again: "
+
+// Said is what the device itself has said, of a document's detail.
+func Said(detail string) string {
+	device, _, _ := strings.Cut(detail, askedAgain)
+	return device
+}
+
+// whyPending: a device that asks for its certificate only knows that there is none yet; the connector knows why.
+func (w *work) whyPending(d *model.DocumentState) {
+	if d.Reason != platforms.ReasonIssuePending || d.Document.Reason != "" {
+		return
+	}
+	for _, name := range d.Document.Challenges {
+		d.Detail = Said(d.Detail)
+		if j, found := w.lastRequest(name); found && j.Error != "" {
+			d.Detail += askedAgain + j.Error
+		}
+	}
+}
 
 // lastRequest is the last request for the certificate that a profile wants now, if it has got none.
 func (w *work) lastRequest(profile string) (last model.Job, found bool) {
