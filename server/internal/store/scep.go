@@ -54,6 +54,8 @@ func (db *DB) BeginSCEPRequest(ctx context.Context, r model.SCEPRequest, job mod
 			return t.do(`UPDATE scep_requests SET transaction_id = $1 WHERE hash = $2`, r.TransactionID, r.Hash)
 		case !isAbsent(err):
 			return err
+		case job.Key == "": // it was there a moment ago
+			return fmt.Errorf("the request: %w", err)
 		case e.State == model.EnrolmentEnded:
 			return fmt.Errorf("the enrolment has ended: %w", model.ErrConflict)
 		}

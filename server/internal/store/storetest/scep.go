@@ -65,6 +65,9 @@ func scepOnce(_ *testing.T, f *fixture) {
 	renamed := r
 	renamed.TransactionID = "another"
 	equal(f, "job", get(f.BeginSCEPRequest(f.ctx, renamed, model.Job{}))(f).JobID, r.JobID)
+	renamed.Hash = "swept away meanwhile"
+	_, err = f.BeginSCEPRequest(f.ctx, renamed, model.Job{})
+	f.is(err, model.ErrNotFound)
 	equal(f, "found by its later name", get(f.SCEPRequestByTransaction(f.ctx, "another", "key"))(f).Hash, "h1")
 	get(f.scepRequest(e, "h1", "key"))(f)
 	renewal := model.SCEPRequest{Hash: "h3", EnrolmentID: e.ID, RequestID: "request", KeySHA256: "next key", SignerSHA256: "key", TransactionID: "t-h3", CreatedAt: f.now}
