@@ -45,7 +45,11 @@ func (e *Endpoint) ofProfile(w http.ResponseWriter, r *http.Request) error {
 func (e *Endpoint) certify(ctx context.Context, req *scepmsg.Request) (*x509.Certificate, []*x509.Certificate, error) {
 	r, err := e.begin(ctx, req)
 	web.Annotate(ctx, r.EnrolmentID, "")
-	if err != nil {
+	var unknown *issuance.Fault
+	switch {
+	case errors.As(err, &unknown) && req.MessageType == scepmsg.CertPoll: // nothing matches what was asked for: RFC 8894 section 3.2.1.4
+		return nil, nil, &refused{info: scepmsg.BadCertID, code: string(unknown.Code), reason: unknown.Detail}
+	case err != nil:
 		return nil, nil, issuanceFault(err)
 	}
 	e.cfg.Kick()

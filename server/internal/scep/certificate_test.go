@@ -158,6 +158,10 @@ func TestPendingAndPoll(t *testing.T) {
 	if reply := r.postTo(t, "/scep/softca", id, poll); reply.Status != scepmsg.StatusSuccess || i.polled != m.TransactionID {
 		t.Errorf("%v, polled %q", reply.Status, i.polled)
 	}
+	i.fault = &issuance.Fault{Code: issuance.BadRequestIDInChallenge, Detail: "no such request"}
+	if reply := r.postTo(t, "/scep/softca", id, poll); reply.Status != scepmsg.StatusFailure || reply.FailInfo != scepmsg.BadCertID {
+		t.Errorf("a poll for nothing: %v %v", reply.Status, reply.FailInfo)
+	}
 }
 
 // TestRenewalByCertificate: signed by the former certificate, it needs no challenge (RFC 8894 section 2.3).
