@@ -21,13 +21,21 @@ type house struct {
 // newHouse starts everything, with the profiles and users of sales.yaml.
 func newHouse(t *testing.T) *house {
 	t.Helper()
+	return newHouseWith(t, func(*house) {})
+}
+
+// newHouseWith does something with the connector's keyring before the connector runs.
+func newHouseWith(t *testing.T, equip func(*house)) *house {
+	t.Helper()
 	h := &house{folder: newFolder(t), bin: programs(t)}
 	if err := os.CopyFS(h.path("inputs"), testdata.FS); err != nil {
 		t.Fatal(err)
 	}
 	h.proxy = newProxy(t, h.folder)
 	h.startServer()
-	h.startConnector()
+	h.initConnector()
+	equip(h)
+	h.start("connector", h.program("waxseal-connector"), "run", "--keyring", h.path("connector"))
 	h.waxctl("apply", "-f", h.path("inputs", "examples", "sales.yaml"))
 	return h
 }
@@ -54,14 +62,12 @@ func (h *house) startServer() {
 	h.proxy.forward(h.t, bound, h.path("server", "ca.pem"))
 }
 
-func (h *house) startConnector() {
+func (h *house) initConnector() {
 	h.t.Helper()
 	token := h.write("connector-token", []byte(h.waxctl("connector", "token")+"\n"))
-	connector := h.program("waxseal-connector")
-	root := h.must(nil, connector, "init", "--keyring", h.path("connector"), "--server", h.proxy.URL, "--ca", h.proxy.CA,
+	root := h.must(nil, h.program("waxseal-connector"), "init", "--keyring", h.path("connector"), "--server", h.proxy.URL, "--ca", h.proxy.CA,
 		"--token-file", token, "--ca-key-bits", "2048")
 	h.pin = strings.TrimSpace(string(root))
-	h.start("connector", connector, "run", "--keyring", h.path("connector"))
 }
 
 // waxctl runs a command that has to succeed, and gives its value.

@@ -34,7 +34,7 @@ func (w *Worker) certify(ctx context.Context, job link.Job, p link.CertifyJob) (
 	}
 	defer w.locks.lock("certify/" + p.IntentID)()
 	chain, err := authority.Issue(ctx, ca.Intent{ID: p.IntentID, PublicKey: csr.PublicKey, CSR: p.CSR, Template: p.Request.Template, Subject: p.Subject,
-		SANs: p.SANs, KeyUsage: p.Request.KeyUsage, ExtendedKeyUsage: p.Request.ExtendedKeyUsage, Validity: p.Request.Validity.Time()})
+		SANs: p.SANs, KeyUsage: p.Request.KeyUsage, ExtendedKeyUsage: p.Request.ExtendedKeyUsage, Validity: p.Request.Lifetime()})
 	if err != nil {
 		return link.CertifyAnswer{}, issueError(link.IssueJob{Profile: p.Profile, Request: p.Request}, err)
 	}

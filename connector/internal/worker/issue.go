@@ -271,7 +271,7 @@ func intentOf(p link.IssueJob, round int, key *rsa.PrivateKey) ca.Intent {
 	}
 	return ca.Intent{
 		ID: id, PublicKey: key.Public(), Signer: key, Template: p.Request.Template, Subject: p.Subject, SANs: p.SANs,
-		KeyUsage: p.Request.KeyUsage, ExtendedKeyUsage: p.Request.ExtendedKeyUsage, Validity: p.Request.Validity.Time(),
+		KeyUsage: p.Request.KeyUsage, ExtendedKeyUsage: p.Request.ExtendedKeyUsage, Validity: p.Request.Lifetime(),
 	}
 }
 

@@ -17,9 +17,9 @@ import (
 
 	"github.com/waxseal/waxseal/connector/internal/ca"
 	"github.com/waxseal/waxseal/connector/internal/ca/catest"
-	"github.com/waxseal/waxseal/connector/internal/ca/realca"
 	"github.com/waxseal/waxseal/connector/internal/ca/web"
 	"github.com/waxseal/waxseal/internal/link"
+	"github.com/waxseal/waxseal/internal/realca"
 	"github.com/waxseal/waxseal/internal/testpki"
 	"github.com/waxseal/waxseal/profiles"
 )

@@ -13,9 +13,9 @@ import (
 	"github.com/waxseal/waxseal/connector/internal/ca"
 	"github.com/waxseal/waxseal/connector/internal/ca/catest"
 	"github.com/waxseal/waxseal/connector/internal/ca/ledger"
-	"github.com/waxseal/waxseal/connector/internal/ca/realca"
 	"github.com/waxseal/waxseal/connector/internal/journal"
 	"github.com/waxseal/waxseal/connector/internal/keyring"
+	"github.com/waxseal/waxseal/internal/realca"
 	"github.com/waxseal/waxseal/internal/testpki"
 )
 

@@ -10,14 +10,14 @@ import (
 
 	"github.com/waxseal/waxseal/connector/internal/ca"
 	"github.com/waxseal/waxseal/connector/internal/ca/catest"
-	"github.com/waxseal/waxseal/connector/internal/ca/realca"
+	"github.com/waxseal/waxseal/internal/realca"
 	"github.com/waxseal/waxseal/internal/testpki"
 	"github.com/waxseal/waxseal/profiles"
 )
 
 // mailTemplate is the template that docs/cas/stepca.md gives step-ca's admin.
 const mailTemplate = `{
-  "subject": {{ toJson .Subject }},
+  "subject": {{ if .Insecure.CR.Subject.CommonName }}{{ toJson .Insecure.CR.Subject }}{{ else }}{{ toJson .Subject }}{{ end }},
   "sans": [
     {{- range $i, $san := .SANs }}{{ if $i }},{{ end }}{{ toJson $san }}{{ end }}
     {{- if .Token.waxseal }}{{ range .Token.waxseal.upn }},{"type": "userPrincipalName", "value": {{ toJson . }}}{{ end }}{{ end }}

@@ -1,4 +1,4 @@
-// Package realca starts certification authorities that others wrote, for the tests of the adapters.
+// Package realca starts certification authorities that others wrote, for the tests of the adapters and of the whole.
 package realca
 
 import (
