@@ -73,11 +73,16 @@ func (h *house) initConnector() {
 // waxctl runs a command that has to succeed, and gives its value.
 func (h *house) waxctl(args ...string) string {
 	h.t.Helper()
+	return strings.TrimSpace(string(h.must(nil, h.program("waxctl"), h.asAdmin(args...)...)))
+}
+
+// asAdmin are the arguments of waxctl for a command.
+func (h *house) asAdmin(args ...string) []string {
 	connection := []string{"--server", h.proxy.URL, "--ca", h.proxy.CA, "--token-file", h.path("server", "admin-token"), "--state-dir", h.path("admin")}
 	if h.pin != "" {
 		connection = append(connection, "--escrow-root", h.pin)
 	}
-	return strings.TrimSpace(string(h.must(nil, h.program("waxctl"), append(connection, args...)...)))
+	return append(connection, args...)
 }
 
 // importPFX imports a file of testdata for Alice.

@@ -100,7 +100,8 @@ func (h *house) deviceCertificate(cert, key, commonName string) {
 	}
 }
 
-// certmongerScript asks a certmonger of its own, on a message bus of its own, which ends with it.
+// certmongerScript asks a certmonger of its own, on a message bus of its own, which ends with it. Its arguments are the URL, the
+// challenge, and a command after which the certificate is due, if it shall be renewed.
 const certmongerScript = `
 PATH=$PATH:/usr/sbin
 mkdir config requests cas local
@@ -110,6 +111,12 @@ until getcert list-cas -s >&2; do kill -0 $daemon || exit 1; sleep 0.1; done
 getcert add-scep-ca -s -c waxseal -u "$1" &&
 getcert request -s -c waxseal -w -k "$PWD/certmonger.key" -f "$PWD/certmonger.pem" -g 2048 -N "CN=somebody else" -L "$2"
 getcert list -s -c waxseal
+if [ $# -gt 2 ]; then
+  shift 2
+  cp certmonger.pem first.pem; cp certmonger.key first.key
+  "$@" >&2 && getcert rekey -s -w -f "$PWD/certmonger.pem" >&2
+  getcert list -s -c waxseal
+fi
 kill $daemon; wait
 `
 

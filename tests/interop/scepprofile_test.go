@@ -1,6 +1,7 @@
 package interop
 
 import (
+	"bytes"
 	"crypto/x509"
 	"encoding/pem"
 	"io"
@@ -110,17 +111,24 @@ func (h *house) renewal(r request) {
 	h.mailCertificate(h.path("mail", "client.pem"), h.path("mail", "client.key"))
 }
 
-// certmonger enrols the same way.
+// certmonger enrols and renews the same way.
 func (h *house) certmonger(r request) {
 	h.t.Helper()
 	plain := httptest.NewServer(http.HandlerFunc(h.proxy.serve))
 	h.t.Cleanup(plain.Close)
 	url := plain.URL + strings.TrimPrefix(r.url, h.proxy.URL)
 	script := strings.Replace(certmongerScript, "CN=somebody else", "CN=Alice Example,OU=MDM,O=scep-client,C=US", 1)
-	said := h.peer(nil, "dbus-run-session", "--", "sh", "-c", script, "sh", url, r.challenge)
-	if !strings.Contains(string(said), "status: MONITORING") {
-		h.t.Fatalf("certmonger says:\n%s\n%s", said, h.tail())
+	h.write("due.yaml", []byte(strings.Replace(ownKey, "365d", "100d", 1)))
+	due := append([]string{h.program("waxctl")}, h.asAdmin("apply", "-f", h.path("due.yaml"))...)
+	said := h.peer(nil, "dbus-run-session", append([]string{"--", "sh", "-c", script, "sh", url, r.challenge}, due...)...)
+	if strings.Count(string(said), "status: MONITORING") != 2 {
+		h.t.Fatalf("certmonger says:\n%s\n%s\n%s", said, h.waxctl("get", "audit", "-o", "json"), h.tail())
 	}
+	first, next := h.read("first.pem"), h.read("certmonger.pem")
+	if bytes.Equal(first, next) {
+		h.t.Errorf("the renewal gave the same certificate; certmonger says:\n%s\n%s\n%s", said, h.waxctl("get", "audit", "-o", "json"), h.tail())
+	}
+	h.mailCertificate(h.path("first.pem"), h.path("first.key"))
 	h.mailCertificate(h.path("certmonger.pem"), h.path("certmonger.key"))
 }
 

@@ -67,6 +67,12 @@ func (e *Endpoint) begin(ctx context.Context, req *scepmsg.Request) (model.SCEPR
 		return e.cfg.Issuance.Poll(ctx, req.TransactionID, req.Signer)
 	case req.MessageType == scepmsg.RenewalReq: // some clients repeat the challenge of their first request in it
 		return e.cfg.Issuance.Renew(ctx, req.Signer, req.TransactionID, req.CSR)
+	case !selfSigned(req.Signer): // before RFC 8894, and with certmonger, a PKCSReq that a certificate signed renews it
+		r, err := e.cfg.Issuance.Renew(ctx, req.Signer, req.TransactionID, req.CSR)
+		var unknown *issuance.Fault
+		if !sameKey(req) || !errors.As(err, &unknown) || unknown.Code != issuance.BadRequestIDInChallenge {
+			return r, err
+		}
 	}
 	return e.cfg.Issuance.Begin(ctx, req.Challenge, req.TransactionID, req.CSR)
 }

@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -178,5 +179,28 @@ func TestRenewalByCertificate(t *testing.T) {
 	reply := r.postTo(t, "/scep/softca", &testpki.Identity{Cert: former.Cert, Key: former.Key}, m)
 	if reply.Status != scepmsg.StatusSuccess || i.asked[0] != "renew" || !i.former.Equal(former.Cert) {
 		t.Errorf("%+v, asked %v", reply, i.asked)
+	}
+}
+
+// TestRenewalByPKCSReq: clients of the drafts before RFC 8894, and certmonger, renew by a PKCSReq that the former certificate
+// signs, with the challenge of long ago. For a device's own identity nothing of the kind is known.
+func TestRenewalByPKCSReq(t *testing.T) {
+	r, i, mail := certificates(t)
+	former := mail.Issue(t, testpki.Options{CN: "Alice", Emails: []string{"alice@corp.test"}, Key: testpki.PoolKey(t, 1)})
+	i.answer = mail.Issue(t, testpki.Options{CN: "Alice", Emails: []string{"alice@corp.test"}, Key: testpki.PoolKey(t, 2)}).Cert.Raw
+	m, err := scepmsg.NewPKCSReq(rand.Reader, identitytest.CSRWithChallenge(t, client(t, 2), "used"), former.Cert, former.Key, []*x509.Certificate{r.ra.Cert})
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer := &testpki.Identity{Cert: former.Cert, Key: former.Key}
+	if reply := r.postTo(t, "/scep/softca", signer, m); reply.Status != scepmsg.StatusSuccess || i.asked[0] != "renew" || !i.former.Equal(former.Cert) {
+		t.Errorf("%+v, asked %v", reply, i.asked)
+	}
+	i.fault = &issuance.Fault{Code: issuance.BadRequestIDInChallenge, Detail: "not current"}
+	if reply := r.postTo(t, "/scep/softca", signer, m); reply.Status != scepmsg.StatusFailure || slices.Contains(i.asked, "begin used") {
+		t.Errorf("by a certificate that is not current: %+v, asked %v", reply, i.asked)
+	}
+	if reply := r.postTo(t, "/scep", signer, m); reply.Status != scepmsg.StatusFailure || reply.FailInfo != scepmsg.BadMessageCheck {
+		t.Errorf("for an identity: %+v", reply)
 	}
 }

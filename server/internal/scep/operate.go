@@ -68,7 +68,7 @@ func (e *Endpoint) enrol(ctx context.Context, req *scepmsg.Request, parse error,
 		return nil, nil, &refused{info: fault.FailInfo, reason: fault.Error()}
 	case parse != nil:
 		return nil, nil, parse
-	case req.MessageType == scepmsg.PKCSReq && !sameKey(req):
+	case req.MessageType == scepmsg.PKCSReq && !sameKey(req) && selfSigned(req.Signer):
 		return nil, nil, &refused{info: scepmsg.BadMessageCheck, reason: "the request is signed by another key than it asks to certify"}
 	}
 	return enrol(ctx, req)
@@ -76,6 +76,9 @@ func (e *Endpoint) enrol(ctx context.Context, req *scepmsg.Request, parse error,
 
 // identify gives a device its identity.
 func (e *Endpoint) identify(ctx context.Context, req *scepmsg.Request) (*x509.Certificate, []*x509.Certificate, error) {
+	if req.MessageType == scepmsg.PKCSReq && !sameKey(req) {
+		return nil, nil, &refused{info: scepmsg.BadMessageCheck, reason: "the request is signed by another key than it asks to certify"}
+	}
 	if req.MessageType != scepmsg.PKCSReq {
 		return nil, nil, &refused{info: scepmsg.BadRequest, reason: fmt.Sprintf("message type %s is not answered here; enrol anew by a link", req.MessageType)}
 	}
@@ -96,6 +99,8 @@ func (e *Endpoint) identify(ctx context.Context, req *scepmsg.Request) (*x509.Ce
 	}
 	return parseAnswer(c)
 }
+
+func selfSigned(c *x509.Certificate) bool { return bytes.Equal(c.RawIssuer, c.RawSubject) }
 
 // sameKey reports whether the request is signed by the key that it asks to certify.
 func sameKey(req *scepmsg.Request) bool {
