@@ -11,7 +11,6 @@ import (
 	"crypto/sha1"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"embed"
 	"encoding/pem"
 	"fmt"
 	"hash/fnv"
@@ -20,10 +19,9 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
-)
 
-//go:embed testdata/keys/*.pem
-var keys embed.FS
+	"github.com/waxseal/waxseal/testdata/keys"
+)
 
 // poolSize is how many different RSA keys there are; more certificates than that share keys.
 const poolSize = 10
@@ -97,7 +95,7 @@ type Options struct {
 // PoolKey returns the RSA key with that number; numbers wrap around.
 func PoolKey(t testing.TB, n int) *rsa.PrivateKey {
 	t.Helper()
-	raw, err := keys.ReadFile(fmt.Sprintf("testdata/keys/rsa-%d.pem", n%poolSize))
+	raw, err := keys.FS.ReadFile(fmt.Sprintf("rsa-%d.pem", n%poolSize))
 	if err != nil {
 		t.Fatalf("reading pool key: %v", err)
 	}
