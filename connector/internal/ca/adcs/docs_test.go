@@ -1,43 +1,19 @@
 package adcs
 
 import (
-	"encoding/json"
-	"os"
-	"path/filepath"
-	"strings"
 	"testing"
 
 	"github.com/waxseal/waxseal/connector/internal/ca"
-	"github.com/waxseal/waxseal/internal/manifest"
+	"github.com/waxseal/waxseal/connector/internal/ca/catest"
 	"github.com/waxseal/waxseal/internal/testpki"
 )
 
 // TestSettingsFileOfTheDocs: what the page shows works.
 func TestSettingsFileOfTheDocs(t *testing.T) {
-	page, err := os.ReadFile("../../../../docs/cas/adcs.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, text, _ := strings.Cut(string(page), "```yaml\n")
-	text, _, _ = strings.Cut(text, "```")
-	dir, root := t.TempDir(), testpki.NewCA(t, "Corp CA").CertPEM()
-	for name, content := range map[string][]byte{"ca.yaml": []byte(text), "corp-root.pem": root, "corp-chain.pem": root, "svc-waxseal.txt": []byte("secret\n")} {
-		if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
-			t.Fatal(err)
+	root := testpki.NewCA(t, "Corp CA").CertPEM()
+	for _, s := range catest.Documented(t, "adcs", map[string][]byte{"corp-root.pem": root, "corp-chain.pem": root, "svc-waxseal.txt": []byte("secret\n")}) {
+		if _, err := New(s, ca.Env{Clock: testpki.Now}); err != nil {
+			t.Error(err)
 		}
-	}
-	raw, err := manifest.Settings(filepath.Join(dir, "ca.yaml"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var s ca.Settings
-	if err := json.Unmarshal(raw, &s); err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Check(); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := New(s, ca.Env{Clock: testpki.Now}); err != nil {
-		t.Fatal(err)
 	}
 }
