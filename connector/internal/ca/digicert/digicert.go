@@ -63,9 +63,9 @@ func (o *Options) fill() {
 	o.APIKey = strings.TrimSpace(o.APIKey) // a file ends with a line break
 }
 
-// checkPaths keeps the API key with the host of url: a path that goes on after the host would name another.
-func (o *Options) checkPaths() error {
-	for _, path := range []string{o.CertificatePath, o.FetchPath, o.SearchPath, o.RevokePath, o.ProfilePath} {
+// checkPaths keeps credentials and requests with the host of url: a path that goes on after the host would name another.
+func checkPaths(paths ...string) error {
+	for _, path := range paths {
 		if !strings.HasPrefix(path, "/") {
 			return fmt.Errorf("options: path %q: it stands after the host, and so begins with a slash", path)
 		}
@@ -95,7 +95,7 @@ func New(s ca.Settings, env ca.Env) (ledger.Upstream, error) {
 	case (own == nil) == (o.APIKey == ""):
 		return nil, errors.New("options: either apiKeyFile, or clientCertificateFile and clientKeyFile, are needed")
 	}
-	if err := errors.Join(checkShared(s, o.Profile, o.Profiles, o.Seat), o.checkPaths()); err != nil {
+	if err := errors.Join(checkShared(s, o.Profile, o.Profiles, o.Seat), checkPaths(o.CertificatePath, o.FetchPath, o.SearchPath, o.RevokePath, o.ProfilePath)); err != nil {
 		return nil, err
 	}
 	client, err := s.Client(own)

@@ -88,7 +88,7 @@ func NewLegacy(s ca.Settings, env ca.Env) (ledger.Upstream, error) {
 	case own == nil:
 		return nil, errors.New("options: raCertificateFile and raKeyFile are missing")
 	}
-	if err := checkShared(s, o.Profile, o.Profiles, o.Seat); err != nil {
+	if err := errors.Join(checkShared(s, o.Profile, o.Profiles, o.Seat), checkPaths(o.EnrolmentPath, o.ManagementPath, o.PolicyPath)); err != nil {
 		return nil, err
 	}
 	for _, profile := range profilesOf(s, o.Profile, o.Profiles) {

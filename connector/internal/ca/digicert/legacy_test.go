@@ -426,6 +426,7 @@ func TestLegacySettings(t *testing.T) {
 		"raCertificateFile": func(o *LegacyOptions) { o.RACertificate, o.RAKey = "", "" },
 		"raKeyFile":         func(o *LegacyOptions) { o.RAKey = "x" },
 		"no OID":            func(o *LegacyOptions) { o.Profile = "mail" },
+		"slash":             func(o *LegacyOptions) { o.ManagementPath = ".example.com/service" },
 		"names has":         func(o *LegacyOptions) { o.Names = map[string]string{"otherName": "x"} },
 	} {
 		o := p.options()
