@@ -8,17 +8,19 @@ import (
 	"slices"
 	"strconv"
 	"time"
+
+	"github.com/waxseal/waxseal/internal/xmltree"
 )
 
 // envelope is a SOAP 1.2 answer; the samples of the last step show SOAP 1.1, which no working server sends
 // (windows.md 1.1).
-func envelope(action, relatesTo string, security []element, body element) element {
-	header := parent("s:Header", leaf("a:Action", action).with("s:mustUnderstand", "1"))
+func envelope(action, relatesTo string, security []xmltree.Element, body xmltree.Element) xmltree.Element {
+	header := xmltree.Parent("s:Header", xmltree.Text("a:Action", action).With("s:mustUnderstand", "1"))
 	if relatesTo != "" {
-		header.inner = append(header.inner, leaf("a:RelatesTo", relatesTo))
+		header = header.Add(xmltree.Text("a:RelatesTo", relatesTo))
 	}
-	header.inner = append(header.inner, security...)
-	return parent("s:Envelope", header, parent("s:Body", body)).with("xmlns:s", nsSOAP, "xmlns:a", nsAddressing)
+	header = header.Add(security...)
+	return xmltree.Parent("s:Envelope", header, xmltree.Parent("s:Body", body)).With("xmlns:s", nsSOAP, "xmlns:a", nsAddressing)
 }
 
 // DefaultEnrollmentVersion is what clients from 4.0 to 7.0 take.
@@ -44,13 +46,13 @@ func DiscoverResponse(relatesTo string, d Discovery) ([]byte, error) {
 	if d.EnrollmentVersion == "" {
 		d.EnrollmentVersion = DefaultEnrollmentVersion
 	}
-	result := parent("DiscoverResult", leaf("AuthPolicy", d.AuthPolicy), leaf("EnrollmentVersion", d.EnrollmentVersion),
-		leaf("EnrollmentPolicyServiceUrl", d.PolicyURL), leaf("EnrollmentServiceUrl", d.EnrollmentURL))
+	result := xmltree.Parent("DiscoverResult", xmltree.Text("AuthPolicy", d.AuthPolicy), xmltree.Text("EnrollmentVersion", d.EnrollmentVersion),
+		xmltree.Text("EnrollmentPolicyServiceUrl", d.PolicyURL), xmltree.Text("EnrollmentServiceUrl", d.EnrollmentURL))
 	if d.AuthPolicy == AuthFederated {
-		result.inner = append(result.inner, leaf("AuthenticationServiceUrl", d.AuthenticationURL))
+		result = result.Add(xmltree.Text("AuthenticationServiceUrl", d.AuthenticationURL))
 	}
-	body := parent("DiscoverResponse", result).with("xmlns", nsDiscovery)
-	return envelope(ActionDiscoverResponse, relatesTo, nil, body).render(), nil
+	body := xmltree.Parent("DiscoverResponse", result).With("xmlns", nsDiscovery)
+	return envelope(ActionDiscoverResponse, relatesTo, nil, body).Render(), nil
 }
 
 func (d Discovery) check() error {
@@ -107,40 +109,40 @@ func PoliciesResponse(relatesTo string, p Policy) ([]byte, error) {
 	case p.Renewal < time.Second || p.Validity <= p.Renewal:
 		return nil, errors.New("answer GetPolicies: Renewal must be a second at least and less than Validity")
 	}
-	body := parent("GetPoliciesResponse",
-		parent("response", leaf("policyID", ""), nilled("policyFriendlyName"), nilled("nextUpdateHours"),
-			nilled("policiesNotChanged"), parent("policies", p.policy())),
+	body := xmltree.Parent("GetPoliciesResponse",
+		xmltree.Parent("response", xmltree.Text("policyID", ""), nilled("policyFriendlyName"), nilled("nextUpdateHours"),
+			nilled("policiesNotChanged"), xmltree.Parent("policies", p.policy())),
 		nilled("cAs"),
-		parent("oIDs", parent("oID", leaf("value", "2.16.840.1.101.3.4.2.1"), leaf("group", "1"), leaf("oIDReferenceID", "0"),
-			leaf("defaultName", "szOID_NIST_sha256"))),
-	).with("xmlns", nsPolicy, "xmlns:xsi", nsInstance)
-	return envelope(ActionGetPoliciesResponse, relatesTo, nil, body).render(), nil
+		xmltree.Parent("oIDs", xmltree.Parent("oID", xmltree.Text("value", "2.16.840.1.101.3.4.2.1"), xmltree.Text("group", "1"), xmltree.Text("oIDReferenceID", "0"),
+			xmltree.Text("defaultName", "szOID_NIST_sha256"))),
+	).With("xmlns", nsPolicy, "xmlns:xsi", nsInstance)
+	return envelope(ActionGetPoliciesResponse, relatesTo, nil, body).Render(), nil
 }
 
 // policy holds every element of the schema: those that Windows does not look at must be there too.
-func (p Policy) policy() element {
-	attributes := parent("attributes",
-		leaf("commonName", "waxseal"), leaf("policySchema", "3"), // 3 knows hash algorithms
-		parent("certificateValidity", leaf("validityPeriodSeconds", seconds(p.Validity)),
-			leaf("renewalPeriodSeconds", seconds(p.Renewal))),
-		parent("permission", leaf("enroll", "true"), leaf("autoEnroll", "false")),
+func (p Policy) policy() xmltree.Element {
+	attributes := xmltree.Parent("attributes",
+		xmltree.Text("commonName", "waxseal"), xmltree.Text("policySchema", "3"), // 3 knows hash algorithms
+		xmltree.Parent("certificateValidity", xmltree.Text("validityPeriodSeconds", seconds(p.Validity)),
+			xmltree.Text("renewalPeriodSeconds", seconds(p.Renewal))),
+		xmltree.Parent("permission", xmltree.Text("enroll", "true"), xmltree.Text("autoEnroll", "false")),
 		p.privateKey(),
-		parent("revision", leaf("majorRevision", "101"), leaf("minorRevision", "0")),
+		xmltree.Parent("revision", xmltree.Text("majorRevision", "101"), xmltree.Text("minorRevision", "0")),
 		nilled("supersededPolicies"), nilled("privateKeyFlags"), nilled("subjectNameFlags"), nilled("enrollmentFlags"),
-		nilled("generalFlags"), leaf("hashAlgorithmOIDReference", "0"), nilled("rARequirements"),
+		nilled("generalFlags"), xmltree.Text("hashAlgorithmOIDReference", "0"), nilled("rARequirements"),
 		nilled("keyArchivalAttributes"), nilled("extensions"))
-	return parent("policy", leaf("policyOIDReference", "0"), nilled("cAs"), attributes)
+	return xmltree.Parent("policy", xmltree.Text("policyOIDReference", "0"), nilled("cAs"), attributes)
 }
 
-func (p Policy) privateKey() element {
+func (p Policy) privateKey() xmltree.Element {
 	providers := nilled("cryptoProviders")
 	if len(p.CryptoProviders) > 0 {
-		providers = parent("cryptoProviders")
+		providers = xmltree.Parent("cryptoProviders")
 	}
 	for _, name := range p.CryptoProviders {
-		providers.inner = append(providers.inner, leaf("provider", name))
+		providers = providers.Add(xmltree.Text("provider", name))
 	}
-	return parent("privateKeyAttributes", leaf("minimalKeyLength", strconv.Itoa(p.MinimalKeyLength)), nilled("keySpec"),
+	return xmltree.Parent("privateKeyAttributes", xmltree.Text("minimalKeyLength", strconv.Itoa(p.MinimalKeyLength)), nilled("keySpec"),
 		nilled("keyUsageProperty"), nilled("permissions"), nilled("algorithmOIDReference"), providers)
 }
 
@@ -158,19 +160,19 @@ func TokenResponse(relatesTo string, provisioning []byte, now time.Time) ([]byte
 	if len(provisioning) == 0 {
 		return nil, errors.New("answer RequestSecurityToken: the provisioning document is empty")
 	}
-	token := leaf("BinarySecurityToken", base64.StdEncoding.EncodeToString(provisioning)).
-		with("xmlns", nsSecurity, "ValueType", valueTypeProvisioning, "EncodingType", encodingBase64)
-	response := parent("RequestSecurityTokenResponse",
-		leaf("TokenType", TokenTypeDevice),
-		leaf("DispositionMessage", "").with("xmlns", nsEnrollment),
-		parent("RequestedSecurityToken", token),
-		leaf("RequestID", "0").with("xmlns", nsEnrollment))
-	body := parent("RequestSecurityTokenResponseCollection", response).with("xmlns", nsTrust)
-	return envelope(ActionTokenResponse, relatesTo, []element{timestamp(now)}, body).render(), nil
+	token := xmltree.Text("BinarySecurityToken", base64.StdEncoding.EncodeToString(provisioning)).
+		With("xmlns", nsSecurity, "ValueType", valueTypeProvisioning, "EncodingType", encodingBase64)
+	response := xmltree.Parent("RequestSecurityTokenResponse",
+		xmltree.Text("TokenType", TokenTypeDevice),
+		xmltree.Text("DispositionMessage", "").With("xmlns", nsEnrollment),
+		xmltree.Parent("RequestedSecurityToken", token),
+		xmltree.Text("RequestID", "0").With("xmlns", nsEnrollment))
+	body := xmltree.Parent("RequestSecurityTokenResponseCollection", response).With("xmlns", nsTrust)
+	return envelope(ActionTokenResponse, relatesTo, []xmltree.Element{timestamp(now)}, body).Render(), nil
 }
 
-func timestamp(now time.Time) element {
-	stamp := parent("u:Timestamp", leaf("u:Created", now.Add(-clockSkew).UTC().Format(timeFormat)),
-		leaf("u:Expires", now.Add(clockSkew).UTC().Format(timeFormat))).with("u:Id", "_0")
-	return parent("o:Security", stamp).with("s:mustUnderstand", "1", "xmlns:o", nsSecurity, "xmlns:u", nsUtility)
+func timestamp(now time.Time) xmltree.Element {
+	stamp := xmltree.Parent("u:Timestamp", xmltree.Text("u:Created", now.Add(-clockSkew).UTC().Format(timeFormat)),
+		xmltree.Text("u:Expires", now.Add(clockSkew).UTC().Format(timeFormat))).With("u:Id", "_0")
+	return xmltree.Parent("o:Security", stamp).With("s:mustUnderstand", "1", "xmlns:o", nsSecurity, "xmlns:u", nsUtility)
 }

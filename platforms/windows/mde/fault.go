@@ -3,6 +3,8 @@ package mde
 import (
 	"errors"
 	"strings"
+
+	"github.com/waxseal/waxseal/internal/xmltree"
 )
 
 // Subcode says which step failed. Windows shows its user the HRESULT that belongs to it.
@@ -74,28 +76,28 @@ func FaultResponse(relatesTo, action string, f Fault) ([]byte, error) {
 	}
 	answer := envelope(action, relatesTo, nil, f.fault())
 	if f.LowerCase {
-		answer = answer.lower()
+		answer = answer.Lower()
 	}
-	return answer.render(), nil
+	return answer.Render(), nil
 }
 
-func (f Fault) fault() element {
-	fault := parent("s:Fault",
-		parent("s:Code", leaf("s:Value", f.code("s:Receiver")),
-			parent("s:Subcode", leaf("s:Value", f.code(string(f.Subcode))))),
-		parent("s:Reason", leaf("s:Text", f.Reason).with("xml:lang", "en-us")))
+func (f Fault) fault() xmltree.Element {
+	fault := xmltree.Parent("s:Fault",
+		xmltree.Parent("s:Code", xmltree.Text("s:Value", f.code("s:Receiver")),
+			xmltree.Parent("s:Subcode", xmltree.Text("s:Value", f.code(string(f.Subcode))))),
+		xmltree.Parent("s:Reason", xmltree.Text("s:Text", f.Reason).With("xml:lang", "en-us")))
 	if f.Detail != "" || f.TraceID != "" {
-		fault.inner = append(fault.inner, parent("s:Detail", f.detail()))
+		fault = fault.Add(xmltree.Parent("s:Detail", f.detail()))
 	}
 	return fault
 }
 
 // detail has what there is to say: an empty ErrorType would be none that anybody knows.
-func (f Fault) detail() element {
-	e := parent("DeviceEnrollmentServiceError").with("xmlns", nsEnrollment)
-	for _, l := range []element{leaf("ErrorType", f.code(string(f.Detail))), leaf("Message", f.Reason), leaf("TraceId", f.TraceID)} {
-		if l.text != "" {
-			e.inner = append(e.inner, l)
+func (f Fault) detail() xmltree.Element {
+	e := xmltree.Parent("DeviceEnrollmentServiceError").With("xmlns", nsEnrollment)
+	for _, l := range [][2]string{{"ErrorType", f.code(string(f.Detail))}, {"Message", f.Reason}, {"TraceId", f.TraceID}} {
+		if l[1] != "" {
+			e = e.Add(xmltree.Text(l[0], l[1]))
 		}
 	}
 	return e

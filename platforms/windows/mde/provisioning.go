@@ -13,6 +13,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/waxseal/waxseal/internal/xmltree"
 )
 
 // The stores that the certificate of the management channel can be in.
@@ -113,28 +115,34 @@ func RenewalProvisioning(p ProvisioningDocument) ([]byte, error) {
 	return document(characteristic("CertificateStore", p.my()), application), nil
 }
 
-func document(inner ...element) []byte {
-	root := parent("wap-provisioningdoc", inner...).with("version", "1.1")
-	return append([]byte(`<?xml version="1.0" encoding="UTF-8"?>`), root.render()...)
+func document(inner ...xmltree.Element) []byte {
+	root := xmltree.Parent("wap-provisioningdoc", inner...).With("version", "1.1")
+	return append([]byte(`<?xml version="1.0" encoding="UTF-8"?>`), root.Render()...)
 }
 
-func characteristic(kind string, inner ...element) element {
-	return parent("characteristic", inner...).with("type", kind)
+func characteristic(kind string, inner ...xmltree.Element) xmltree.Element {
+	return xmltree.Parent("characteristic", inner...).With("type", kind)
 }
 
-func parm(name, value string) element { return leaf("parm", "").with("name", name, "value", value) }
+func parm(name, value string) xmltree.Element {
+	return xmltree.Text("parm", "").With("name", name, "value", value)
+}
 
 // typed is a parm whose data type must be said: those of WSTEP and DMClient.
-func typed(name, value, datatype string) element { return parm(name, value).with("datatype", datatype) }
+func typed(name, value, datatype string) xmltree.Element {
+	return parm(name, value).With("datatype", datatype)
+}
 
-func integer(name string, value int) element { return typed(name, strconv.Itoa(value), "integer") }
+func integer(name string, value int) xmltree.Element {
+	return typed(name, strconv.Itoa(value), "integer")
+}
 
-func boolean(name string, value bool) element {
+func boolean(name string, value bool) xmltree.Element {
 	return typed(name, strconv.FormatBool(value), "boolean")
 }
 
 // certificate is named by the SHA-1 of its DER in capitals.
-func certificate(der []byte) element {
+func certificate(der []byte) xmltree.Element {
 	sum := sha1.Sum(der)
 	return characteristic(strings.ToUpper(hex.EncodeToString(sum[:])),
 		parm("EncodedCertificate", base64.StdEncoding.EncodeToString(der)))
@@ -142,8 +150,8 @@ func certificate(der []byte) element {
 
 // authorities puts the intermediate into CA/System, where the CertificateStore CSP has a place for it; the text of
 // Microsoft's enrollment page says My/User.
-func (p ProvisioningDocument) authorities() []element {
-	var stores []element
+func (p ProvisioningDocument) authorities() []xmltree.Element {
+	var stores []xmltree.Element
 	for _, der := range p.Roots {
 		stores = append(stores, characteristic("Root", characteristic("System", certificate(der))))
 	}
@@ -153,26 +161,26 @@ func (p ProvisioningDocument) authorities() []element {
 	return stores
 }
 
-func (p ProvisioningDocument) my(renew ...element) element {
+func (p ProvisioningDocument) my(renew ...xmltree.Element) xmltree.Element {
 	store := characteristic(p.Store, certificate(p.Client), characteristic("PrivateKeyContainer"))
-	return characteristic("My", append([]element{store}, renew...)...)
+	return characteristic("My", append([]xmltree.Element{store}, renew...)...)
 }
 
-func (p ProvisioningDocument) renew() []element {
+func (p ProvisioningDocument) renew() []xmltree.Element {
 	if p.Renew == nil {
 		return nil
 	}
-	return []element{characteristic("WSTEP", characteristic("Renew", boolean("ROBOSupport", p.Renew.ROBO),
+	return []xmltree.Element{characteristic("WSTEP", characteristic("Renew", boolean("ROBOSupport", p.Renew.ROBO),
 		integer("RenewPeriod", p.Renew.Period), integer("RetryInterval", p.Renew.Retry)))}
 }
 
 // application is the management account. Its parms are case-sensitive.
-func (p ProvisioningDocument) application(subject string) element {
+func (p ProvisioningDocument) application(subject string) xmltree.Element {
 	return characteristic("APPLICATION",
 		parm("APPID", "w7"), parm("PROVIDER-ID", p.ProviderID), parm("NAME", p.Name), parm("ADDR", p.Address),
 		parm("CONNRETRYFREQ", strconv.Itoa(p.Backoff.Retries)),
 		parm("INITIALBACKOFFTIME", milliseconds(p.Backoff.Initial)), parm("MAXBACKOFFTIME", milliseconds(p.Backoff.Max)),
-		leaf("parm", "").with("name", "BACKCOMPATRETRYDISABLED"),
+		xmltree.Text("parm", "").With("name", "BACKCOMPATRETRYDISABLED"),
 		parm("DEFAULTENCODING", "application/vnd.syncml.dm+xml"),
 		parm("SSLCLIENTCERTSEARCHCRITERIA", "Subject="+escape(subject)+"&Stores="+escape(`My\`+p.Store)),
 		characteristic("APPAUTH", parm("AAUTHLEVEL", "CLIENT"), parm("AAUTHTYPE", "DIGEST"),
@@ -186,22 +194,22 @@ func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseco
 // escape leaves only unreserved characters (RFC 3986 section 2.3); a blank is %20 and never a plus.
 func escape(s string) string { return strings.ReplaceAll(url.QueryEscape(s), "+", "%20") }
 
-func (p ProvisioningDocument) dmClient() element {
+func (p ProvisioningDocument) dmClient() xmltree.Element {
 	provider := characteristic(p.ProviderID)
 	texts := [][2]string{{"UPN", p.UPN}, {"EntDeviceName", p.DeviceName}, {"EntDMID", p.EntDMID}}
 	for _, t := range texts {
 		if t[1] != "" {
-			provider.inner = append(provider.inner, typed(t[0], t[1], "string"))
+			provider = provider.Add(typed(t[0], t[1], "string"))
 		}
 	}
 	if p.RequireMessageSigning {
-		provider.inner = append(provider.inner, boolean("RequireMessageSigning", true))
+		provider = provider.Add(boolean("RequireMessageSigning", true))
 	}
-	provider.inner = append(provider.inner, p.Poll.characteristic())
+	provider = provider.Add(p.Poll.characteristic())
 	return characteristic("DMClient", characteristic("Provider", provider))
 }
 
-func (p Poll) characteristic() element {
+func (p Poll) characteristic() xmltree.Element {
 	return characteristic("Poll",
 		integer("NumberOfFirstRetries", p.NumberOfFirstRetries),
 		integer("IntervalForFirstSetOfRetries", p.IntervalForFirstSetOfRetries),

@@ -24,6 +24,7 @@ import (
 	"github.com/waxseal/waxseal/connector/internal/ca/ledger"
 	"github.com/waxseal/waxseal/connector/internal/ca/soap"
 	"github.com/waxseal/waxseal/connector/internal/ca/web"
+	"github.com/waxseal/waxseal/internal/xmltree"
 )
 
 // Options are the settings' options. url of the settings is the policy service's.
@@ -124,7 +125,7 @@ func (a *adapter) mayEnrolAt(text string) bool {
 }
 
 // call sends a message to one of the services.
-func (a *adapter) call(ctx context.Context, address, action string, body soap.Element) (*soap.Node, error) {
+func (a *adapter) call(ctx context.Context, address, action string, body xmltree.Element) (*soap.Node, error) {
 	id, err := a.uuid()
 	if err != nil {
 		return nil, err
@@ -151,17 +152,17 @@ const lifetime = 5 * time.Minute
 
 // security holds user name and password (WS-Security UsernameToken Profile 1.0 section 3.1) and the timestamp that WCF's
 // TransportWithMessageCredential looks for. TLS keeps both from others' eyes.
-func (a *adapter) security(id string) []soap.Element {
+func (a *adapter) security(id string) []xmltree.Element {
 	if a.own != nil {
 		return nil
 	}
 	const stamp = "2006-01-02T15:04:05.000Z"
 	now := a.clock().UTC()
-	password := soap.Text("o:Password", a.options.Password).
+	password := xmltree.Text("o:Password", a.options.Password).
 		With("Type", "http://docs.oasis-open.org/wss/2004/01/oasis-200401-wss-username-token-profile-1.0#PasswordText")
-	return []soap.Element{soap.Parent("o:Security",
-		soap.Parent("u:Timestamp", soap.Text("u:Created", now.Format(stamp)), soap.Text("u:Expires", now.Add(lifetime).Format(stamp))).With("u:Id", "_0"),
-		soap.Parent("o:UsernameToken", soap.Text("o:Username", a.options.Username), password).With("u:Id", "uuid-"+id),
+	return []xmltree.Element{xmltree.Parent("o:Security",
+		xmltree.Parent("u:Timestamp", xmltree.Text("u:Created", now.Format(stamp)), xmltree.Text("u:Expires", now.Add(lifetime).Format(stamp))).With("u:Id", "_0"),
+		xmltree.Parent("o:UsernameToken", xmltree.Text("o:Username", a.options.Username), password).With("u:Id", "uuid-"+id),
 	).With("s:mustUnderstand", "1", "xmlns:o", soap.NSSecurity, "xmlns:u", soap.NSUtility)}
 }
 

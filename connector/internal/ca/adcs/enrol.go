@@ -12,6 +12,7 @@ import (
 	"github.com/waxseal/waxseal/connector/internal/ca/ledger"
 	"github.com/waxseal/waxseal/connector/internal/ca/soap"
 	"github.com/waxseal/waxseal/connector/internal/ca/web"
+	"github.com/waxseal/waxseal/internal/xmltree"
 )
 
 const (
@@ -57,9 +58,9 @@ func (a *adapter) query(ctx context.Context, q ledger.Question) ([][]byte, error
 	if !a.mayEnrolAt(h.Service) {
 		return nil, fmt.Errorf("request %s waits at %q, which the settings do not allow any more: set enrolmentURL to it", h.RequestID, h.Service)
 	}
-	body := soap.Parent("RequestSecurityToken",
-		soap.Text("TokenType", tokenX509), soap.Text("RequestType", requestQuery),
-		soap.Text("RequestID", h.RequestID).With("xmlns", nsEnrolment)).With("xmlns", nsTrust)
+	body := xmltree.Parent("RequestSecurityToken",
+		xmltree.Text("TokenType", tokenX509), xmltree.Text("RequestType", requestQuery),
+		xmltree.Text("RequestID", h.RequestID).With("xmlns", nsEnrolment)).With("xmlns", nsTrust)
 	answer, err := a.call(ctx, h.Service, actionToken, body)
 	if err != nil {
 		return nil, final(err)
@@ -69,46 +70,46 @@ func (a *adapter) query(ctx context.Context, q ledger.Question) ([][]byte, error
 
 // request makes the message ([MS-WSTEP] section 3.1.4.1.3.3) and says where to send it. The template stands in the request
 // as an extension; a device's own request is signed without one, so there it stands beside it as an attribute.
-func (a *adapter) request(ctx context.Context, in ca.Intent) (soap.Element, string, error) {
+func (a *adapter) request(ctx context.Context, in ca.Intent) (xmltree.Element, string, error) {
 	name, err := a.templateName(in.Template)
 	if err != nil {
-		return soap.Element{}, "", err
+		return xmltree.Element{}, "", err
 	}
 	known, err := a.getPolicies(ctx)
 	if err != nil {
-		return soap.Element{}, "", err
+		return xmltree.Element{}, "", err
 	}
 	t, ok := known.template(name)
 	if !ok {
-		return soap.Element{}, "", fmt.Errorf("the policy service shows the connector's account no template %q: publish it at the CA and give the account Read and Enroll on it", name)
+		return xmltree.Element{}, "", fmt.Errorf("the policy service shows the connector's account no template %q: publish it at the CA and give the account Read and Enroll on it", name)
 	}
 	address, err := a.serviceFor(known, t)
 	if err != nil {
-		return soap.Element{}, "", err
+		return xmltree.Element{}, "", err
 	}
 	extensions, err := a.extensions(in, t)
 	if err != nil {
-		return soap.Element{}, "", err
+		return xmltree.Element{}, "", err
 	}
 	csr, err := ca.Request(in, "", extensions...)
 	if err != nil {
-		return soap.Element{}, "", err
+		return xmltree.Element{}, "", err
 	}
-	body := soap.Parent("RequestSecurityToken", requestParts(csr, in.Signer == nil, name)...).With("xmlns", nsTrust, "xmlns:i", soap.NSInstance)
+	body := xmltree.Parent("RequestSecurityToken", requestParts(csr, in.Signer == nil, name)...).With("xmlns", nsTrust, "xmlns:i", soap.NSInstance)
 	return body, address, nil
 }
 
-func requestParts(csr []byte, byAttribute bool, template string) []soap.Element {
-	parts := []soap.Element{
-		soap.Text("TokenType", tokenX509), soap.Text("RequestType", requestIssue),
-		soap.Text("BinarySecurityToken", base64.StdEncoding.EncodeToString(csr)).
+func requestParts(csr []byte, byAttribute bool, template string) []xmltree.Element {
+	parts := []xmltree.Element{
+		xmltree.Text("TokenType", tokenX509), xmltree.Text("RequestType", requestIssue),
+		xmltree.Text("BinarySecurityToken", base64.StdEncoding.EncodeToString(csr)).
 			With("ValueType", valuePKCS10, "EncodingType", encodingB64, "xmlns", soap.NSSecurity),
 	}
 	if byAttribute {
-		item := soap.Parent("ContextItem", soap.Text("Value", template)).With("Name", "CertificateTemplate")
-		parts = append(parts, soap.Parent("AdditionalContext", item).With("xmlns", soap.NSContext))
+		item := xmltree.Parent("ContextItem", xmltree.Text("Value", template)).With("Name", "CertificateTemplate")
+		parts = append(parts, xmltree.Parent("AdditionalContext", item).With("xmlns", soap.NSContext))
 	}
-	return append(parts, soap.Text("RequestID", "").With("i:nil", "true", "xmlns", nsEnrolment))
+	return append(parts, xmltree.Text("RequestID", "").With("i:nil", "true", "xmlns", nsEnrolment))
 }
 
 // take reads what the enrolment service answered. A request that is taken under submission has a number and no

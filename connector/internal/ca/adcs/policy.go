@@ -11,6 +11,7 @@ import (
 
 	"github.com/waxseal/waxseal/connector/internal/ca"
 	"github.com/waxseal/waxseal/connector/internal/ca/soap"
+	"github.com/waxseal/waxseal/internal/xmltree"
 )
 
 const (
@@ -66,9 +67,9 @@ type service struct {
 
 // getPolicies asks for everything that the account may see ([MS-XCEP] section 3.1.4.1.2.1).
 func (a *adapter) getPolicies(ctx context.Context) (policies, error) {
-	null := func(name string) soap.Element { return soap.Text(name, "").With("i:nil", "true") }
-	body := soap.Parent("GetPolicies",
-		soap.Parent("client", null("lastUpdate"), null("preferredLanguage")),
+	null := func(name string) xmltree.Element { return xmltree.Text(name, "").With("i:nil", "true") }
+	body := xmltree.Parent("GetPolicies",
+		xmltree.Parent("client", null("lastUpdate"), null("preferredLanguage")),
 		null("requestFilter"),
 	).With("xmlns", nsPolicy, "xmlns:i", soap.NSInstance)
 	answer, err := a.call(ctx, a.settings.URL, actionGetPolicies, body)

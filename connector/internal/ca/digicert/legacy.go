@@ -17,6 +17,7 @@ import (
 	"github.com/waxseal/waxseal/connector/internal/ca/ledger"
 	"github.com/waxseal/waxseal/connector/internal/ca/soap"
 	"github.com/waxseal/waxseal/connector/internal/ca/web"
+	"github.com/waxseal/waxseal/internal/xmltree"
 )
 
 // LegacyOptions are the settings' options of kind digicert-legacy. url of the settings is https://pki-ws.symauth.com.
@@ -107,7 +108,7 @@ func NewLegacy(s ca.Settings, env ca.Env) (ledger.Upstream, error) {
 }
 
 // call sends a message to one of the services, SOAP 1.1 over TLS with the RA certificate.
-func (l *legacy) call(ctx context.Context, path, action string, body soap.Element) (*soap.Node, error) {
+func (l *legacy) call(ctx context.Context, path, action string, body xmltree.Element) (*soap.Node, error) {
 	address, err := url.JoinPath(l.settings.URL, path)
 	if err != nil {
 		return nil, errors.New("url and the paths of the options make no address")
@@ -144,7 +145,7 @@ func (l *legacy) Enroll(ctx context.Context, q ledger.Question) ([][]byte, error
 	return l.ask(ctx, q, r.issue())
 }
 
-func (l *legacy) ask(ctx context.Context, q ledger.Question, message soap.Element) ([][]byte, error) {
+func (l *legacy) ask(ctx context.Context, q ledger.Question, message xmltree.Element) ([][]byte, error) {
 	answer, err := l.call(ctx, l.options.EnrolmentPath, nsEnrolment+"/requestSecurityToken", message)
 	if err != nil {
 		return nil, finalFault(err)
@@ -183,28 +184,28 @@ type request struct {
 }
 
 // issue is the message that asks for a certificate (RequestVSSecurityTokenEnrollmentType).
-func (r request) issue() soap.Element {
-	parts := []soap.Element{
-		soap.Text("certificateProfileID", r.profile), soap.Text("tokenType", tokenPKCS7), soap.Text("requestType", requestIssue),
-		soap.Text("binarySecurityToken", base64.StdEncoding.EncodeToString(r.csr)).
+func (r request) issue() xmltree.Element {
+	parts := []xmltree.Element{
+		xmltree.Text("certificateProfileID", r.profile), xmltree.Text("tokenType", tokenPKCS7), xmltree.Text("requestType", requestIssue),
+		xmltree.Text("binarySecurityToken", base64.StdEncoding.EncodeToString(r.csr)).
 			With("ValueType", valuePKCS10, "EncodingType", soap.NSSecurity+"#base64binary"),
 	}
 	for _, p := range append([][2]string{{"seat_id", r.seat}}, r.pairs...) {
-		parts = append(parts, soap.Parent("nameValuePair", soap.Text("name", p[0]), soap.Text("value", p[1])))
+		parts = append(parts, xmltree.Parent("nameValuePair", xmltree.Text("name", p[0]), xmltree.Text("value", p[1])))
 	}
 	return wrap(parts)
 }
 
 // query is the message that asks what came of a request that waits.
-func (r request) query(pending string) soap.Element {
-	return wrap([]soap.Element{soap.Text("certificateProfileID", r.profile), soap.Text("tokenType", tokenPKCS7),
-		soap.Text("requestType", requestQuery), soap.Text("pendingTokenReferenceID", pending)})
+func (r request) query(pending string) xmltree.Element {
+	return wrap([]xmltree.Element{xmltree.Text("certificateProfileID", r.profile), xmltree.Text("tokenType", tokenPKCS7),
+		xmltree.Text("requestType", requestQuery), xmltree.Text("pendingTokenReferenceID", pending)})
 }
 
-func wrap(parts []soap.Element) soap.Element {
-	inner := soap.Parent("requestVSSecurityToken", append(parts, soap.Text("version", version))...).
+func wrap(parts []xmltree.Element) xmltree.Element {
+	inner := xmltree.Parent("requestVSSecurityToken", append(parts, xmltree.Text("version", version))...).
 		With("xmlns", nsEnrolment, "preferredLanguage", "en-US")
-	return soap.Parent("wst:RequestSecurityToken", inner).With("xmlns:wst", nsTrust)
+	return xmltree.Parent("wst:RequestSecurityToken", inner).With("xmlns:wst", nsTrust)
 }
 
 // token is what the enrolment service answered.

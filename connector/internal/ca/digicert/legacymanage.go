@@ -12,11 +12,12 @@ import (
 	"github.com/waxseal/waxseal/connector/internal/ca/soap"
 	"github.com/waxseal/waxseal/connector/internal/ca/web"
 	"github.com/waxseal/waxseal/internal/link"
+	"github.com/waxseal/waxseal/internal/xmltree"
 )
 
 // search looks for the certificate of a lost answer (SearchCertificateRequestType).
 func (l *legacy) search(ctx context.Context, q ledger.Question, r request) ([][]byte, error) {
-	found, err := l.find(ctx, soap.Text("seatId", r.seat), soap.Text("profileOID", r.profile))
+	found, err := l.find(ctx, xmltree.Text("seatId", r.seat), xmltree.Text("profileOID", r.profile))
 	if err != nil {
 		return nil, fmt.Errorf("looking for the certificate of a lost answer: %w", finalSearch(err))
 	}
@@ -42,8 +43,8 @@ type found struct {
 	status string
 }
 
-func (l *legacy) find(ctx context.Context, by ...soap.Element) ([]found, error) {
-	message := soap.Parent("searchCertificateRequest", append(by, soap.Text("version", oldVersion))...).With("xmlns", nsManagement)
+func (l *legacy) find(ctx context.Context, by ...xmltree.Element) ([]found, error) {
+	message := xmltree.Parent("searchCertificateRequest", append(by, xmltree.Text("version", oldVersion))...).With("xmlns", nsManagement)
 	answer, err := l.call(ctx, l.options.ManagementPath, nsManagement+"/searchCertificate", message)
 	if err != nil {
 		return nil, err
@@ -82,13 +83,13 @@ func (l *legacy) Revoke(ctx context.Context, leaf *x509.Certificate, reason int)
 		return ca.Refuse("reason code %d has no word at DigiCert", reason)
 	}
 	serial := serialText(leaf)
-	parts := []soap.Element{soap.Text("version", oldVersion)}
+	parts := []xmltree.Element{xmltree.Text("version", oldVersion)}
 	operation := "Suspend"
 	if word != "" {
-		operation, parts = "Revoke", append(parts, soap.Text("revocationReason", word))
+		operation, parts = "Revoke", append(parts, xmltree.Text("revocationReason", word))
 	}
-	parts = append(parts, soap.Text("certificateSerialNumber", serial), soap.Text("operationType", operation))
-	message := soap.Parent("updateCertificateStatusRequest", parts...).With("xmlns", nsManagement)
+	parts = append(parts, xmltree.Text("certificateSerialNumber", serial), xmltree.Text("operationType", operation))
+	message := xmltree.Parent("updateCertificateStatusRequest", parts...).With("xmlns", nsManagement)
 	answer, err := l.call(ctx, l.options.ManagementPath, nsManagement+"/updateCertificateStatus", message)
 	if err == nil && answer.Name == "updateCertificateStatusResponse" && answer.Text("successCode") == "0" {
 		return nil
@@ -103,7 +104,7 @@ func (l *legacy) Revoke(ctx context.Context, leaf *x509.Certificate, reason int)
 }
 
 func (l *legacy) isRevoked(ctx context.Context, serial string, leaf *x509.Certificate) bool {
-	known, err := l.find(ctx, soap.Text("serialNumber", serial))
+	known, err := l.find(ctx, xmltree.Text("serialNumber", serial))
 	if err != nil {
 		return false
 	}
@@ -126,8 +127,8 @@ func (l *legacy) Test(ctx context.Context) []link.CAFinding {
 		return out
 	}
 	out = append(out, web.OwnCertificate("RA certificate", l.own, l.clock()))
-	message := soap.Parent("getPolicies", soap.Text("version", version),
-		soap.Text("requestFilter", "").With("i:nil", "true")).With("xmlns", nsPolicy, "xmlns:i", soap.NSInstance)
+	message := xmltree.Parent("getPolicies", xmltree.Text("version", version),
+		xmltree.Text("requestFilter", "").With("i:nil", "true")).With("xmlns", nsPolicy, "xmlns:i", soap.NSInstance)
 	answer, err := l.call(ctx, l.options.PolicyPath, nsPolicy+"/requestPolicies", message)
 	if err != nil {
 		return append(append(out, l.policyFinding(err)), reached.Clock...)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/waxseal/waxseal/connector/internal/ca/web"
 	"github.com/waxseal/waxseal/internal/cms"
+	"github.com/waxseal/waxseal/internal/xmltree"
 )
 
 // Namespaces of the envelopes and of what stands in their headers.
@@ -28,8 +29,8 @@ const (
 // with a SOAPAction.
 type Call struct {
 	URL, Action, MessageID string
-	Header                 []Element
-	Body                   Element
+	Header                 []xmltree.Element
+	Body                   xmltree.Element
 }
 
 // Fault is a service's refusal (SOAP 1.1 section 4.4, SOAP 1.2 part 1 section 5.4).
@@ -67,14 +68,14 @@ func (c Call) render() []byte {
 	ns, header := NS11, c.Header
 	if c.MessageID != "" {
 		ns = NS12
-		header = append([]Element{
-			Text("a:Action", c.Action).With("s:mustUnderstand", "1"),
-			Text("a:MessageID", c.MessageID),
-			Parent("a:ReplyTo", Text("a:Address", NSAddressing+"/anonymous")),
-			Text("a:To", c.URL).With("s:mustUnderstand", "1"),
+		header = append([]xmltree.Element{
+			xmltree.Text("a:Action", c.Action).With("s:mustUnderstand", "1"),
+			xmltree.Text("a:MessageID", c.MessageID),
+			xmltree.Parent("a:ReplyTo", xmltree.Text("a:Address", NSAddressing+"/anonymous")),
+			xmltree.Text("a:To", c.URL).With("s:mustUnderstand", "1"),
 		}, c.Header...)
 	}
-	envelope := Parent("s:Envelope", Parent("s:Header", header...), Parent("s:Body", c.Body)).With("xmlns:s", ns)
+	envelope := xmltree.Parent("s:Envelope", xmltree.Parent("s:Header", header...), xmltree.Parent("s:Body", c.Body)).With("xmlns:s", ns)
 	if c.MessageID != "" {
 		envelope = envelope.With("xmlns:a", NSAddressing)
 	}

@@ -10,10 +10,11 @@ import (
 	"github.com/waxseal/waxseal/connector/internal/ca"
 	"github.com/waxseal/waxseal/internal/cms"
 	"github.com/waxseal/waxseal/internal/testpki"
+	"github.com/waxseal/waxseal/internal/xmltree"
 )
 
 func TestElementsAreEscapedAndReadBack(t *testing.T) {
-	e := Parent("a", Text("b", `x<&>"`).With("k", `"<`), Text("c", "")).With("xmlns", "urn:x")
+	e := xmltree.Parent("a", xmltree.Text("b", `x<&>"`).With("k", `"<`), xmltree.Text("c", "")).With("xmlns", "urn:x")
 	n, err := Parse(e.Render())
 	if err != nil {
 		t.Fatal(err)
@@ -67,7 +68,7 @@ func TestVersions(t *testing.T) {
 	}))
 	defer server.Close()
 	for _, id := range []string{"", "urn:uuid:1"} {
-		n, err := Do(t.Context(), server.Client(), Call{URL: server.URL, Action: "urn:act", MessageID: id, Body: Text("ask", "")})
+		n, err := Do(t.Context(), server.Client(), Call{URL: server.URL, Action: "urn:act", MessageID: id, Body: xmltree.Text("ask", "")})
 		if err != nil || n.Name != "ok" {
 			t.Fatal(err)
 		}

@@ -1,10 +1,11 @@
-// Package soap writes and reads SOAP messages for the adapters of CAs that speak it: 1.2 with WS-Addressing as Microsoft's
-// services do, and 1.1 as the older ones. What is read is found by local names, bounded, and never trusted.
-package soap
+// Package xmltree writes XML as it is told: names with their prefixes as they stand, no white space of its own, and text
+// that cannot break out. Windows, and services of Microsoft's age, want documents byte by byte like that.
+package xmltree
 
 import (
 	"bytes"
 	"encoding/xml"
+	"strings"
 )
 
 // Element is an element to be written. It has text or children.
@@ -27,7 +28,14 @@ func (e Element) With(attrs ...string) Element {
 	return e
 }
 
-// Render writes the element without white space between the children.
+// Add gives the element with further children.
+func (e Element) Add(inner ...Element) Element {
+	e.inner = append(e.inner[:len(e.inner):len(e.inner)], inner...)
+	return e
+}
+
+// Render writes the element without white space between the children: base64 and Windows' own values must have none around
+// them.
 func (e Element) Render() []byte {
 	var out bytes.Buffer
 	e.write(&out)
@@ -52,4 +60,17 @@ func (e Element) write(out *bytes.Buffer) {
 		child.write(out)
 	}
 	out.WriteString("</" + e.name + ">")
+}
+
+// Lower gives the element with all names in lower case, namespaces untouched.
+func (e Element) Lower() Element {
+	e.name = strings.ToLower(e.name)
+	e.attrs, e.inner = append([]string(nil), e.attrs...), append([]Element(nil), e.inner...)
+	for i := 0; i < len(e.attrs); i += 2 {
+		e.attrs[i] = strings.ToLower(e.attrs[i])
+	}
+	for i := range e.inner {
+		e.inner[i] = e.inner[i].Lower()
+	}
+	return e
 }
