@@ -110,6 +110,8 @@ func TestStepCA(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
+	// The connector opens its CAs when it starts, and says what it offers with its first publishing.
+	h.wait("the connector to offer the CA", func() bool { return strings.Contains(h.waxctl("get", "cas"), "corp") })
 	if said := h.waxctl("ca", "test", "corp"); !strings.Contains(said, "ok\tcredentials") || strings.Contains(said, "wrong\t") {
 		t.Errorf("waxctl ca test says:\n%s", said)
 	}
