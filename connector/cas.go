@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -74,9 +75,9 @@ func caSet(stderr io.Writer) *cobra.Command {
 	var file string
 	cmd := &cobra.Command{
 		Use:   "set --keyring DIR -f FILE",
-		Short: "Keep a CA's settings, sealed to this connector; a running connector takes them at its next start",
+		Short: "Keep a CA's settings, sealed to this connector; a running connector goes by them at once",
 		Args:  cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
+		RunE: func(cmd *cobra.Command, _ []string) error {
 			k, err := openKeyring(f)
 			if err != nil {
 				return err
@@ -96,6 +97,7 @@ func caSet(stderr io.Writer) *cobra.Command {
 				return err
 			}
 			fmt.Fprintf(stderr, "CA %q (%s) is set. Try it: waxseal-connector ca test --keyring DIR %s\n", s.Name, s.Kind, s.Name)
+			tellServer(cmd.Context(), k, stderr)
 			return nil
 		},
 	}
@@ -103,6 +105,25 @@ func caSet(stderr io.Writer) *cobra.Command {
 	cmd.Flags().StringVarP(&file, "file", "f", "", "YAML or JSON file with the settings (docs/cas)")
 	_ = cmd.MarkFlagRequired("file")
 	return cmd
+}
+
+// tellTime is how long a command waits for a server that does not answer: what it has to do is done.
+const tellTime = 10 * time.Second
+
+// tellServer says which CAs there are now. What the server does not take, it hears from the running connector.
+func tellServer(ctx context.Context, k *keyring.Keyring, stderr io.Writer) {
+	if !k.Settings().Complete {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, tellTime)
+	defer cancel()
+	client, err := setup.Client(k, nil)
+	if err == nil {
+		err = setup.Syncer{Keyring: k, Client: client}.Publish(ctx)
+	}
+	if err != nil {
+		fmt.Fprintf(stderr, "The server will hear of it from the running connector, not now: %v\n", err)
+	}
 }
 
 // readSettings wants every field known: a word that is not understood would be a wish that is not met.
@@ -185,7 +206,7 @@ func caRemove(stderr io.Writer) *cobra.Command {
 	var f flags
 	cmd := &cobra.Command{
 		Use: "remove --keyring DIR NAME", Short: "Forget a CA's settings; what it issued can then not be revoked by this connector", Args: cobra.ExactArgs(1),
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			k, err := openKeyring(f)
 			if err != nil {
 				return err
@@ -197,6 +218,7 @@ func caRemove(stderr io.Writer) *cobra.Command {
 				return err
 			}
 			fmt.Fprintf(stderr, "CA %q is forgotten.\n", args[0])
+			tellServer(cmd.Context(), k, stderr)
 			return nil
 		},
 	}

@@ -61,22 +61,26 @@ func Run(ctx context.Context, c Config) error {
 	if err := c.start(ctx, syncer); err != nil || ctx.Err() != nil {
 		return err
 	}
-	w, done, err := c.worker(k)
+	cas, closeCAs, err := c.authorities(k)
 	if err != nil {
 		return err
 	}
-	defer done()
-	w.Server, w.Sync = client, syncer.Sync
+	defer closeCAs()
+	jobs, err := journal.Open(k.Path(keyring.FileJobs))
+	if err != nil {
+		return err
+	}
+	defer jobs.Close() //nolint:errcheck // every entry is on the disk already
+	w := &worker.Worker{
+		Keyring: k, Journal: jobs, CAs: cas, Server: client, Sync: syncer.Sync, Logger: c.Logger, Clock: c.Clock, Rand: c.Rand,
+		Sleep: c.Sleep, Concurrency: c.Concurrency, ModernPKCS12: c.ModernPKCS12, Once: c.Once,
+	}
 	c.Logger.Info("connector at work", "server", client.BaseURL, "connector", client.ConnectorID)
-	return c.work(ctx, w, client)
+	return c.work(ctx, w, cas.own, client)
 }
 
 // work takes jobs, and keeps what the server serves about the built-in CA fresh.
-func (c Config) work(ctx context.Context, w *worker.Worker, client *link.Client) error {
-	soft, ok := w.CAs[softca.Name].(*softca.CA)
-	if !ok {
-		return errors.New("the built-in CA is missing")
-	}
+func (c Config) work(ctx context.Context, w *worker.Worker, soft *softca.CA, client *link.Client) error {
 	p := &softca.Publisher{CA: soft, Server: client, Logger: c.Logger, After: time.After}
 	if c.Once {
 		return errors.Join(w.Run(ctx), p.Round(ctx))
@@ -112,42 +116,33 @@ func (c Config) start(ctx context.Context, s setup.Syncer) error {
 	}
 }
 
-// worker opens the journals and the CAs.
-func (c Config) worker(k *keyring.Keyring) (*worker.Worker, func(), error) {
-	jobs, err := journal.Open(k.Path(keyring.FileJobs))
-	if err != nil {
-		return nil, nil, err
+// shelf has the connector's own CA beside those of others.
+type shelf struct {
+	own    *softca.CA
+	others *authorities.Book
+}
+
+// Named finds a CA for the worker.
+func (s shelf) Named(name string) (worker.CA, error) {
+	if name == softca.Name {
+		return s.own, nil
 	}
-	cas, closeCAs, err := c.authorities(k)
-	if err != nil {
-		_ = jobs.Close()
-		return nil, nil, err
-	}
-	done := func() { _ = jobs.Close(); closeCAs() }
-	return &worker.Worker{
-		Keyring: k, Journal: jobs, CAs: cas, Logger: c.Logger, Clock: c.Clock, Rand: c.Rand,
-		Sleep: c.Sleep, Concurrency: c.Concurrency, ModernPKCS12: c.ModernPKCS12, Once: c.Once,
-	}, done, nil
+	return s.others.Named(name)
 }
 
 // authorities are the connector's own CA and those of others.
-func (c Config) authorities(k *keyring.Keyring) (map[string]worker.CA, func(), error) {
-	others, done, err := authorities.Open(k, ca.Env{Clock: c.Clock, Rand: c.Rand, Logger: c.Logger})
+func (c Config) authorities(k *keyring.Keyring) (shelf, func(), error) {
+	others, err := authorities.Open(k, ca.Env{Clock: c.Clock, Rand: c.Rand, Logger: c.Logger})
 	if err != nil {
-		return nil, nil, err
-	}
-	all := map[string]worker.CA{}
-	for name, other := range others {
-		all[name] = other
+		return shelf{}, nil, err
 	}
 	issued, err := journal.Open(k.Path(keyring.FileSoftCA))
 	if err != nil {
-		done()
-		return nil, nil, err
+		others.Close()
+		return shelf{}, nil, err
 	}
-	closeAll := func() { done(); _ = issued.Close() }
-	all[softca.Name] = softca.New(k, issued)
-	return all, closeAll, nil
+	closeAll := func() { others.Close(); _ = issued.Close() }
+	return shelf{own: softca.New(k, issued), others: others}, closeAll, nil
 }
 
 // sleep waits on the wall clock.

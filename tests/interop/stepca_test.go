@@ -100,18 +100,15 @@ func TestStepCA(t *testing.T) {
 	real := realca.StartStepCA(t, map[string]any{"type": "JWK", "name": "waxseal", "key": json.RawMessage(public),
 		"claims":  map[string]any{"maxTLSCertDuration": "9600h"},
 		"options": map[string]any{"x509": map[string]any{"template": mailTemplate}}})
-	h := newHouseWith(t, func(h *house) {
-		h.write("corp-root.pem", []byte(real.Roots))
-		h.write("corp-issuers.pem", []byte(real.Issuers))
-		h.write("corp.jwk", private)
-		settings := h.write("corp.yaml", []byte(strings.Replace(stepCASettings, "URL", real.URL, 1)))
-		h.must(nil, h.program("waxseal-connector"), "ca", "set", "--keyring", h.path("connector"), "-f", settings)
-		if err := os.Remove(h.path("corp.jwk")); err != nil {
-			t.Fatal(err)
-		}
-	})
-	// The connector opens its CAs when it starts, and says what it offers with its first publishing.
-	h.wait("the connector to offer the CA", func() bool { return strings.Contains(h.waxctl("get", "cas"), "corp") })
+	h := newHouse(t) // the connector is at work when it gets the settings
+	h.write("corp-root.pem", []byte(real.Roots))
+	h.write("corp-issuers.pem", []byte(real.Issuers))
+	h.write("corp.jwk", private)
+	settings := h.write("corp.yaml", []byte(strings.Replace(stepCASettings, "URL", real.URL, 1)))
+	h.must(nil, h.program("waxseal-connector"), "ca", "set", "--keyring", h.path("connector"), "-f", settings)
+	if err := os.Remove(h.path("corp.jwk")); err != nil {
+		t.Fatal(err)
+	}
 	if said := h.waxctl("ca", "test", "corp"); !strings.Contains(said, "ok\tcredentials") || strings.Contains(said, "wrong\t") {
 		t.Errorf("waxctl ca test says:\n%s", said)
 	}

@@ -17,7 +17,6 @@ import (
 	"github.com/waxseal/waxseal/connector/internal/ca/ledger"
 	"github.com/waxseal/waxseal/connector/internal/ca/scepca"
 	"github.com/waxseal/waxseal/connector/internal/ca/stepca"
-	"github.com/waxseal/waxseal/connector/internal/journal"
 	"github.com/waxseal/waxseal/connector/internal/keyring"
 	"github.com/waxseal/waxseal/internal/link"
 )
@@ -63,17 +62,24 @@ func Settings(k *keyring.Keyring) ([]ca.Settings, error) {
 	}
 	var out []ca.Settings
 	for _, name := range names {
-		raw, err := k.CASettings(name)
+		s, _, err := read(k, name)
 		if err != nil {
 			return nil, err
-		}
-		var s ca.Settings
-		if err := json.Unmarshal(raw, &s); err != nil {
-			return nil, fmt.Errorf("the settings of CA %s are damaged: %w", name, err)
 		}
 		out = append(out, s)
 	}
 	return out, nil
+}
+
+// read gives the settings of one CA, and their bytes.
+func read(k *keyring.Keyring, name string) (s ca.Settings, raw []byte, err error) {
+	if raw, err = k.CASettings(name); err != nil {
+		return s, nil, err
+	}
+	if err := json.Unmarshal(raw, &s); err != nil {
+		return s, nil, fmt.Errorf("the settings of CA %s are damaged: %w", name, err)
+	}
+	return s, raw, nil
 }
 
 // Describe says what those CAs offer.
@@ -84,36 +90,4 @@ func Describe(k *keyring.Keyring) ([]link.CA, error) {
 		out = append(out, ledger.Describe(s))
 	}
 	return out, err
-}
-
-// Open opens every CA of the keyring with its journal. A CA whose settings do not work is an error that names it.
-func Open(k *keyring.Keyring, env ca.Env) (map[string]*ledger.CA, func(), error) {
-	all, err := Settings(k)
-	if err != nil {
-		return nil, nil, err
-	}
-	out, closers := map[string]*ledger.CA{}, []func() error{}
-	done := func() {
-		for _, c := range closers {
-			_ = c() // every entry is on the disk already
-		}
-	}
-	for _, s := range all {
-		up, err := Check(s, env)
-		if err != nil {
-			done()
-			return nil, nil, err
-		}
-		j, err := journal.Open(k.CAJournal(s.Name))
-		if err != nil {
-			done()
-			return nil, nil, err
-		}
-		closers = append(closers, j.Close)
-		if out[s.Name], err = ledger.New(s, up, j, k.Audit, env.Clock); err != nil {
-			done()
-			return nil, nil, err
-		}
-	}
-	return out, done, nil
 }

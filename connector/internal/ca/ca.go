@@ -12,6 +12,8 @@ import (
 )
 
 var (
+	// ErrUnknown says that the connector has no CA of the name that is asked for.
+	ErrUnknown = errors.New("the connector has no CA of that name")
 	// ErrForeign says that a certificate was not issued by the CA that is asked about it.
 	ErrForeign = errors.New("the certificate was not issued by this CA")
 	// ErrPending says that the CA took the request and has not decided yet (somebody has to approve it): ask again later.

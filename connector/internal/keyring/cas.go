@@ -42,7 +42,13 @@ func (k *Keyring) CANames() ([]string, error) {
 	return names, nil
 }
 
-// CASettings are the settings of a CA, which hold secrets.
+// HasCA tells whether there are settings of a CA; any text may be asked for.
+func (k *Keyring) HasCA(name string) (bool, error) {
+	names, err := k.CANames()
+	return slices.Contains(names, name), err
+}
+
+// CASettings are the settings of a CA, which hold secrets. The name is one of CANames.
 func (k *Keyring) CASettings(name string) ([]byte, error) {
 	raw, err := k.read(filepath.Join(casFolder, name+settingsSuffix))
 	if err != nil {
@@ -73,11 +79,11 @@ func (k *Keyring) SetCASettings(name string, settings []byte) error {
 
 // DropCASettings forgets a CA; its journal stays, since its certificates do.
 func (k *Keyring) DropCASettings(name string) error {
-	names, err := k.CANames()
+	has, err := k.HasCA(name)
 	if err != nil {
 		return err
 	}
-	if !slices.Contains(names, name) {
+	if !has {
 		return fmt.Errorf("this keyring has no settings for a CA %q: waxseal-connector ca list shows which there are", name)
 	}
 	return os.Remove(k.Path(filepath.Join(casFolder, name+settingsSuffix)))

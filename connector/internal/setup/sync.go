@@ -48,6 +48,9 @@ func (s Syncer) Sync(ctx context.Context) error {
 	return nil
 }
 
+// Publish tells the server what the connector has, also beside the running connector of this keyring.
+func (s Syncer) Publish(ctx context.Context) error { return publish(ctx, s.Keyring, s.Client, nil) }
+
 // Roll makes the next issuing CA of the S/MIME CA and gives the server its certificate, and the key sealed to each of the
 // other connectors. What the server does not take now, it gets from the running connector of this keyring.
 func (s Syncer) Roll(ctx context.Context) (*keyring.Authority, error) {

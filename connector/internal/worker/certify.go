@@ -24,9 +24,9 @@ func (w *Worker) certify(ctx context.Context, job link.Job, p link.CertifyJob) (
 	if len(p.Subject) > maxSubject {
 		return link.CertifyAnswer{}, final("", "a subject of %d bytes: at most %d are possible", len(p.Subject), maxSubject)
 	}
-	authority, ok := w.CAs[p.Request.CertificateAuthority]
-	if !ok {
-		return link.CertifyAnswer{}, notOpen(p.Request.CertificateAuthority)
+	authority, err := w.issuer(p.Request.CertificateAuthority)
+	if err != nil {
+		return link.CertifyAnswer{}, err
 	}
 	csr, err := deviceRequest(p)
 	if err != nil {

@@ -76,6 +76,16 @@ func (h *house) init(t *testing.T, dir string) setup.Outcome {
 	return out
 }
 
+// shelf has the CAs of a test.
+type shelf map[string]CA
+
+func (s shelf) Named(name string) (CA, error) {
+	if c, ok := s[name]; ok {
+		return c, nil
+	}
+	return nil, ca.ErrUnknown
+}
+
 // worker opens the keyring in dir as a start of the connector does. Its journals are closed with the test, or by the
 // function given back, as when the process dies.
 func (h *house) worker(t *testing.T, dir string) (*Worker, func()) {
@@ -94,7 +104,7 @@ func (h *house) worker(t *testing.T, dir string) (*Worker, func()) {
 	}
 	jobs, issued := openJournal(t, k.Path(keyring.FileJobs)), openJournal(t, k.Path(keyring.FileSoftCA))
 	soft := softca.New(k, issued)
-	return &Worker{Keyring: k, Journal: jobs, CAs: map[string]CA{softca.Name: soft}, Server: client, Sync: syncer.Sync,
+	return &Worker{Keyring: k, Journal: jobs, CAs: shelf{softca.Name: soft}, Server: client, Sync: syncer.Sync,
 		Logger: slog.New(slog.NewTextHandler(io.Discard, nil)), Clock: h.options.Clock, Rand: rand.Reader, Once: true,
 		Sleep: func(ctx context.Context, _ time.Duration) error { return ctx.Err() }}, func() { _ = jobs.Close(); _ = issued.Close() }
 }

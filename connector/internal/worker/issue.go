@@ -57,9 +57,9 @@ func (w *Worker) issue(ctx context.Context, job link.Job, p link.IssueJob) (link
 	if err := checkIssue(p); err != nil {
 		return link.IssueAnswer{}, err
 	}
-	authority, ok := w.CAs[p.Request.CertificateAuthority]
-	if !ok {
-		return link.IssueAnswer{}, notOpen(p.Request.CertificateAuthority)
+	authority, err := w.issuer(p.Request.CertificateAuthority)
+	if err != nil {
+		return link.IssueAnswer{}, err
 	}
 	digest, err := digestOf(p)
 	if err != nil {
@@ -90,9 +90,14 @@ func (w *Worker) issue(ctx context.Context, job link.Job, p link.IssueJob) (link
 	return w.obtain(ctx, job, authority, p, known, key)
 }
 
-// notOpen passes: the server asks only for what this keyring has settings for, and they may be newer than this process.
-func notOpen(name string) error {
-	return &waitError{platforms.ReasonCertificateAuthorityUnknown, fmt.Errorf("this connector has no CA %q: if waxseal-connector ca set has set it since the connector's start, start it anew", name)}
+// issuer finds the CA that shall issue. That there is none passes: the server asks only for what this connector offered, and so
+// another one may have it, or an admin is about to set it again.
+func (w *Worker) issuer(name string) (CA, error) {
+	authority, err := w.CAs.Named(name)
+	if errors.Is(err, ca.ErrUnknown) {
+		return nil, &waitError{platforms.ReasonCertificateAuthorityUnknown, fmt.Errorf("this connector has no CA %q any more: waxseal-connector ca set adds it", name)}
+	}
+	return authority, err
 }
 
 // issued is the certificate of the entry's round, nil before there is one.

@@ -15,9 +15,12 @@ import (
 
 // revoke has the CA revoke a certificate that it issued.
 func (w *Worker) revoke(ctx context.Context, job link.Job, p link.RevokeJob) (link.RevokeAnswer, error) {
-	authority, ok := w.CAs[p.CA]
-	if !ok {
+	authority, err := w.CAs.Named(p.CA)
+	if errors.Is(err, ca.ErrUnknown) {
 		return link.RevokeAnswer{}, final(platforms.ReasonCertificateAuthorityUnknown, "this connector has no CA %q", p.CA)
+	}
+	if err != nil {
+		return link.RevokeAnswer{}, err
 	}
 	event := keyring.Event{Action: keyring.ActionRevoke, Job: job.ID, Certificate: hash(p.Certificate),
 		Detail: fmt.Sprintf("CA %s, reason %d", p.CA, p.ReasonCode)}
@@ -72,9 +75,12 @@ const testTime = 40 * time.Second
 
 // testCA tells what is right and wrong in the settings of a CA.
 func (w *Worker) testCA(ctx context.Context, _ link.Job, p link.TestCAJob) (link.TestCAAnswer, error) {
-	authority, ok := w.CAs[p.CA]
-	if !ok {
+	authority, err := w.CAs.Named(p.CA)
+	if errors.Is(err, ca.ErrUnknown) {
 		return link.TestCAAnswer{}, final(platforms.ReasonCertificateAuthorityUnknown, "this connector has no CA %q: waxseal-connector ca list shows which there are", p.CA)
+	}
+	if err != nil {
+		return link.TestCAAnswer{Findings: []link.CAFinding{{Check: "settings", Detail: err.Error()}}}, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, testTime)
 	defer cancel()

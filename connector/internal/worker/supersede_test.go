@@ -52,7 +52,7 @@ func TestSupersedeAtACAThatCannotRevoke(t *testing.T) {
 			w, kill := h.worker(t, h.dir)
 			defer kill()
 			asked := 0
-			w.CAs["softca"] = stubbornCA{w.CAs["softca"], tc.err, &asked}
+			w.CAs = shelf{"softca": stubbornCA{w.CAs.(shelf)["softca"], tc.err, &asked}}
 			h.server.Put(t, "2", "2", link.JobIssue, p)
 			if err := w.Run(t.Context()); err != nil {
 				t.Fatal(err)

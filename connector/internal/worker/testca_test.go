@@ -30,7 +30,7 @@ func TestSlowCAIsFoundOut(t *testing.T) {
 	w, kill := h.worker(t, h.dir)
 	defer kill()
 	var given time.Duration
-	w.CAs["slow"] = slowCA{given: &given}
+	w.CAs = shelf{"slow": slowCA{given: &given}}
 	h.server.Put(t, "1", "1", link.JobTestCA, link.TestCAJob{CA: "slow"})
 	if err := w.Run(t.Context()); err != nil {
 		t.Fatal(err)
@@ -44,9 +44,8 @@ func TestSlowCAIsFoundOut(t *testing.T) {
 	}
 }
 
-// TestCAThatIsNotOpenYet: ca set is published at the next sync, and the running connector opens the CA at its next start. What is
-// asked until then is asked again.
-func TestCAThatIsNotOpenYet(t *testing.T) {
+// TestCAThatIsGone: the server may not have heard yet that a CA was removed. What is asked until then is asked again.
+func TestCAThatIsGone(t *testing.T) {
 	h := newHouse(t)
 	p := issueJob(t, "intent-0000000000000001", "e1")
 	p.Request.CertificateAuthority = "adcs"
@@ -56,7 +55,7 @@ func TestCAThatIsNotOpenYet(t *testing.T) {
 	_, certify := do[link.CertifyAnswer](t, h, "2", link.JobCertify, c)
 	_, revoke := do[link.RevokeAnswer](t, h, "3", link.JobRevoke, link.RevokeJob{CA: "adcs"})
 	for name, jobErr := range map[string]*link.JobError{"issue": issue, "certify": certify} {
-		if jobErr == nil || jobErr.Final || jobErr.Reason != platforms.ReasonCertificateAuthorityUnknown || !strings.Contains(jobErr.Message, "start") {
+		if jobErr == nil || jobErr.Final || jobErr.Reason != platforms.ReasonCertificateAuthorityUnknown || !strings.Contains(jobErr.Message, "ca set") {
 			t.Errorf("%s: %+v", name, jobErr)
 		}
 	}

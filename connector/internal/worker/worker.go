@@ -42,6 +42,11 @@ type CA interface {
 	Revoke(ctx context.Context, certificate []byte, reason int, at time.Time) (time.Time, error)
 }
 
+// Authorities finds a CA by what profiles call it, as its settings are now. ca.ErrUnknown: there is none of that name.
+type Authorities interface {
+	Named(name string) (CA, error)
+}
+
 // Server is what the worker needs of the link.
 type Server interface {
 	Claim(ctx context.Context, r link.ClaimRequest) ([]link.Job, error)
@@ -52,7 +57,7 @@ type Server interface {
 type Worker struct {
 	Keyring *keyring.Keyring
 	Journal *journal.Journal
-	CAs     map[string]CA
+	CAs     Authorities
 	Server  Server
 	// Sync learns the newest key set and publishes; called before a record is re-wrapped, and now and then.
 	Sync   func(ctx context.Context) error

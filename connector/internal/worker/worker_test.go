@@ -348,8 +348,7 @@ func TestCN05KilledMidJob(t *testing.T) {
 	h := newHouse(t)
 	p := issueJob(t, "intent-0000000000000001", "e1")
 	w, kill := h.worker(t, h.dir)
-	soft := w.CAs["softca"]
-	w.CAs["softca"] = dyingCA{soft}
+	w.CAs = shelf{"softca": dyingCA{w.CAs.(shelf)["softca"]}}
 	h.server.Put(t, "1", "1", link.JobIssue, p)
 	if err := w.Run(t.Context()); err != nil {
 		t.Fatal(err)

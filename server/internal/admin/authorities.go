@@ -91,7 +91,7 @@ func (s *Service) testCA(ctx context.Context, in *caInput) (*body[api.CATest], e
 		return nil, refuse(http.StatusConflict, "", "CA %q is a partner: no connector asks it, devices do, at %s", in.Name, cas[i].URL)
 	}
 	if i < 0 {
-		return nil, refuse(http.StatusNotFound, "", "no connector offers a CA %q: waxctl get cas lists them, and waxseal-connector ca set, with a new start of the connector, adds one", in.Name)
+		return nil, refuse(http.StatusNotFound, "", "no connector offers a CA %q: waxctl get cas lists them, and waxseal-connector ca set adds one", in.Name)
 	}
 	payload, err := json.Marshal(link.TestCAJob{CA: in.Name})
 	if err != nil {

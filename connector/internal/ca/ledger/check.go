@@ -106,7 +106,7 @@ func (c *CA) Revoke(ctx context.Context, certificate []byte, reason int, at time
 		return time.Time{}, ca.Refuse("reason code %d is not one for a revocation (RFC 5280 section 5.3.1)", reason)
 	}
 	key := revokedKey(sum(certificate))
-	defer c.lock(key)()
+	defer c.locks.lock(key)()
 	var known revoked
 	found, err := c.journal.Get(key, &known)
 	if err != nil || found {

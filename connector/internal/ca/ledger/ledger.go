@@ -59,8 +59,13 @@ type CA struct {
 	audit    func(...keyring.Event) error
 	clock    func() time.Time
 	issuers  []*x509.Certificate
-	mu       sync.Mutex
-	locks    map[string]*sync.Mutex
+	locks    *locks
+}
+
+// locks are by intent, or by certificate. They are few: they go with the process.
+type locks struct {
+	mu sync.Mutex
+	of map[string]*sync.Mutex
 }
 
 // asked is a journal entry under an intent's id.
@@ -83,11 +88,17 @@ type revoked struct {
 
 // New opens the ledger of one CA. audit writes to the connector's own log and is asked before anything is done.
 func New(s ca.Settings, up Upstream, j *journal.Journal, audit func(...keyring.Event) error, clock func() time.Time) (*CA, error) {
+	c := &CA{journal: j, audit: audit, clock: clock, locks: &locks{of: map[string]*sync.Mutex{}}}
+	return c.With(s, up)
+}
+
+// With is the same CA by other settings, with the same memory. What c is at work on ends by the former ones.
+func (c *CA) With(s ca.Settings, up Upstream) (*CA, error) {
 	issuers, err := s.IssuerCertificates()
 	if err != nil {
 		return nil, fmt.Errorf("CA %s: %w", s.Name, err)
 	}
-	return &CA{settings: s, upstream: up, journal: j, audit: audit, clock: clock, issuers: issuers, locks: map[string]*sync.Mutex{}}, nil
+	return &CA{settings: s, upstream: up, journal: c.journal, audit: c.audit, clock: c.clock, issuers: issuers, locks: c.locks}, nil
 }
 
 // Info says what the CA offers.
@@ -110,17 +121,17 @@ func Describe(s ca.Settings) link.CA {
 // Test asks the CA whether its settings are right.
 func (c *CA) Test(ctx context.Context) []link.CAFinding { return c.upstream.Test(ctx) }
 
-// lock lets one goroutine at a time ask for an intent. Locks of intents are few: they go with the process.
-func (c *CA) lock(id string) func() {
-	c.mu.Lock()
-	l := c.locks[id]
-	if l == nil {
-		l = &sync.Mutex{}
-		c.locks[id] = l
+// lock lets one goroutine at a time ask for an intent.
+func (l *locks) lock(id string) (unlock func()) {
+	l.mu.Lock()
+	one := l.of[id]
+	if one == nil {
+		one = &sync.Mutex{}
+		l.of[id] = one
 	}
-	c.mu.Unlock()
-	l.Lock()
-	return l.Unlock
+	l.mu.Unlock()
+	one.Lock()
+	return one.Unlock
 }
 
 // Issue gives the certificate of an intent with its chain, leaf first, as the worker's port says.
@@ -132,7 +143,7 @@ func (c *CA) Issue(ctx context.Context, in ca.Intent) ([][]byte, error) {
 	if err := c.knowsTemplate(in.Template); err != nil {
 		return nil, err
 	}
-	defer c.lock(in.ID)()
+	defer c.locks.lock(in.ID)()
 	var known asked
 	found, err := c.journal.Get(askedKey(in.ID), &known)
 	switch {
