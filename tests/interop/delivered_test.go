@@ -285,29 +285,6 @@ func (d *delivery) checkOpenSSL() {
 	}
 }
 
-// checkGpgsm: GnuPG imports the identities. One salt in 128 it cannot read, because its key derivation loses a leading zero
-// of RFC 7292 appendix B.2 step 6C; so half of them may fail.
-func (d *delivery) checkGpgsm() {
-	gpgsm := need(d.t, "gpgsm")
-	d.must(nil, "mkdir", "-m", "700", "gnupg")
-	defer d.peer(nil, "gpgconf", "--kill", "all")
-	imported := 0
-	for _, id := range d.ids {
-		_, said, ok := d.try(append(d.read(id.name+".password"), '\n'), gpgsm, "--batch", "--pinentry-mode", "loopback", "--passphrase-fd", "0", "--import", id.name+".p12")
-		if !ok || !bytes.Contains(said, []byte("secret keys imported: 1")) {
-			d.t.Logf("%s: gpgsm says\n%s", id.name, said)
-			continue
-		}
-		imported++
-	}
-	if imported*2 < len(d.ids) {
-		d.t.Errorf("gpgsm imported %d of %d identities", imported, len(d.ids))
-	}
-	if list := d.peer(nil, gpgsm, "--batch", "--with-colons", "--list-secret-keys"); bytes.Count(list, []byte("\nfpr:")) < imported {
-		d.t.Errorf("gpgsm has\n%s", list)
-	}
-}
-
 // checkSigning: the certificate is right for signing mail, under the root that the device was told to trust, by the issuing CA
 // that came with it.
 func (d *delivery) checkSigning() {
