@@ -96,6 +96,8 @@ type house struct {
 	pin    string      // fingerprint of the escrow root
 	// passing are secrets that may pass in some places, by name.
 	passing map[string]passing
+	// processes are those that run, by label.
+	processes map[string]int
 }
 
 func newHouse(t *testing.T) *house {
@@ -103,7 +105,7 @@ func newHouse(t *testing.T) *house {
 	if testing.Short() {
 		t.Skip("starts the real programs")
 	}
-	h := &house{t: t, dir: t.TempDir(), bin: programs(t), passing: map[string]passing{}}
+	h := &house{t: t, dir: t.TempDir(), bin: programs(t), passing: map[string]passing{}, processes: map[string]int{}}
 	for _, dir := range []string{"logs", "inputs", "admin"} {
 		if err := os.Mkdir(h.path(dir), 0o700); err != nil {
 			t.Fatal(err)
@@ -152,6 +154,7 @@ func (h *house) start(label, program string, args ...string) (stop func()) {
 		h.t.Fatal(err)
 	}
 	_ = out.Close()
+	h.processes[label] = cmd.Process.Pid
 	done := make(chan struct{})
 	go func() { _ = cmd.Wait(); close(done) }()
 	stop = sync.OnceFunc(func() {

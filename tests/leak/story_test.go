@@ -59,9 +59,11 @@ func TestNoKeyLeavesItsPlace(t *testing.T) {
 	h.checkTraffic()
 	h.provesItself(&hidden, devices)
 	h.search("while keys are on devices", hidden, shots, "documents", "inventories", "settings")
+	h.searchMemory("while keys are on devices", hidden)
 
 	h.leave()
 	h.search("after everybody left", hidden, nil)
+	h.searchMemory("after everybody left", hidden)
 	if n := h.bootstrapTokens(); n != 0 {
 		t.Errorf("%d bootstrap tokens are left of Macs that have left", n)
 	}
