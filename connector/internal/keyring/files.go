@@ -115,8 +115,8 @@ func syncDir(dir string) error {
 	return d.Sync()
 }
 
-// checkMode refuses a folder that others can look into.
-func checkMode(dir string) error {
+// checkFolder refuses a folder that others can look into, or that is another user's.
+func checkFolder(dir string) error {
 	info, err := os.Stat(dir)
 	if err != nil {
 		return err
@@ -127,7 +127,7 @@ func checkMode(dir string) error {
 	if runtime.GOOS != "windows" && info.Mode().Perm()&0o077 != 0 {
 		return fmt.Errorf("%s has mode %04o: others must not look into a keyring; run chmod 700 %s", dir, info.Mode().Perm(), dir)
 	}
-	return nil
+	return checkOwner(dir, info, os.Geteuid())
 }
 
 func isMissing(err error) bool { return errors.Is(err, fs.ErrNotExist) }

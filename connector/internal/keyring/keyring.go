@@ -74,7 +74,7 @@ func Create(dir string, settings Settings, serverCA []byte, o Options) (*Keyring
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("making the keyring: %w", err)
 	}
-	if err := checkMode(dir); err != nil {
+	if err := checkFolder(dir); err != nil {
 		return nil, err
 	}
 	k := newKeyring(dir, o)
@@ -131,7 +131,7 @@ func Open(dir string, o Options) (*Keyring, error) {
 	if !k.has(fileSettings) {
 		return nil, fmt.Errorf("%s is not a keyring: make one with waxseal-connector init --keyring %s", dir, dir)
 	}
-	if err := checkMode(dir); err != nil {
+	if err := checkFolder(dir); err != nil {
 		return nil, err
 	}
 	data, err := k.read(fileSettings)
