@@ -3,6 +3,8 @@ package mde
 import (
 	"errors"
 	"fmt"
+
+	"github.com/waxseal/waxseal/internal/xmltree"
 )
 
 // Request is one request of a PC: exactly one of Discover, GetPolicies and Token is set.
@@ -43,11 +45,11 @@ type GetPolicies struct {
 // Decode reads a request of at most 256 KiB. Body and action must fit, and what may occur once must not occur twice.
 // It checks no credential.
 func Decode(b []byte) (*Request, error) {
-	root, err := parse(b)
+	root, err := xmltree.Read(b, most)
 	if err != nil {
 		return nil, fmt.Errorf("decode enrollment request: %w", err)
 	}
-	if root.name != "Envelope" {
+	if root.Name != "Envelope" {
 		return nil, errors.New("decode enrollment request: the root element is not a SOAP Envelope")
 	}
 	r := &reader{}
@@ -58,7 +60,7 @@ func Decode(b []byte) (*Request, error) {
 	return request, nil
 }
 
-func (r *reader) request(envelope *node) *Request {
+func (r *reader) request(envelope *xmltree.Node) *Request {
 	header := r.one(envelope, "Header")
 	q := &Request{
 		Action:    r.text(header, "Action"),
@@ -67,17 +69,18 @@ func (r *reader) request(envelope *node) *Request {
 		Security:  r.security(r.one(header, "Security")),
 	}
 	body := r.one(envelope, "Body")
-	if body == nil || len(body.inner) != 1 {
+	only := body.Only()
+	if only == nil {
 		r.fail("Body must hold exactly one element")
 		return q
 	}
-	r.body(q, body.inner[0])
+	r.body(q, only)
 	return q
 }
 
-func (r *reader) body(q *Request, n *node) {
+func (r *reader) body(q *Request, n *xmltree.Node) {
 	want := ""
-	switch n.name {
+	switch n.Name {
 	case "Discover":
 		want, q.Discover = ActionDiscover, r.discover(r.one(n, "request"))
 	case "GetPolicies":
@@ -88,11 +91,11 @@ func (r *reader) body(q *Request, n *node) {
 		r.fail("the element in Body is none of Discover, GetPolicies and RequestSecurityToken")
 	}
 	if q.Action != want {
-		r.fail("Action does not fit to %s in Body", n.name)
+		r.fail("Action does not fit to %s in Body", n.Name)
 	}
 }
 
-func (r *reader) discover(n *node) *Discover {
+func (r *reader) discover(n *xmltree.Node) *Discover {
 	if n == nil {
 		r.fail("Discover has no request element")
 	}
@@ -104,13 +107,13 @@ func (r *reader) discover(n *node) *Discover {
 		OSEdition:          r.text(n, "OSEdition"),
 		OSVersion:          r.text(n, "OSVersion"),
 	}
-	for _, p := range r.one(n, "AuthPolicies").all("AuthPolicy") {
-		d.AuthPolicies = append(d.AuthPolicies, p.value())
+	for _, p := range r.one(n, "AuthPolicies").All("AuthPolicy") {
+		d.AuthPolicies = append(d.AuthPolicies, p.Text())
 	}
 	return d
 }
 
-func (r *reader) getPolicies(client *node) *GetPolicies {
+func (r *reader) getPolicies(client *xmltree.Node) *GetPolicies {
 	return &GetPolicies{
 		PreferredLanguage:  r.text(client, "preferredLanguage"),
 		TPMManufacturer:    r.text(client, "TPMManufacturer"),

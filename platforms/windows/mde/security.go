@@ -6,6 +6,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/waxseal/waxseal/internal/xmltree"
 )
 
 // Security holds the credential of a request, which nobody has checked yet (windows.md 1.3). A signature with a
@@ -27,22 +29,22 @@ type Security struct {
 // String keeps the credential out of logs.
 func (Security) String() string { return "security header" }
 
-func (r *reader) security(n *node) Security {
+func (r *reader) security(n *xmltree.Node) Security {
 	var s Security
 	if user := r.one(n, "UsernameToken"); user != nil {
 		s.HasUsername, s.Username, s.Password = true, r.text(user, "Username"), r.text(user, "Password")
 		if password := r.one(user, "Password"); password != nil {
-			s.PasswordType = password.attr("Type")
+			s.PasswordType = password.Attr("Type")
 		}
 	}
 	if token := r.one(n, "BinarySecurityToken"); token != nil {
-		s.HasToken, s.Token, s.TokenValueType = true, token.packed(), token.attr("ValueType")
+		s.HasToken, s.Token, s.TokenValueType = true, packed(token.Text()), token.Attr("ValueType")
 	}
 	return s
 }
 
 // packed is the text without any white space: base64 comes with line breaks.
-func (n *node) packed() []byte { return []byte(strings.Join(strings.Fields(string(n.text)), "")) }
+func packed(text string) []byte { return []byte(strings.Join(strings.Fields(text), "")) }
 
 // Tokens gives what the sign-in page may have handed out: the token as sent, base64-decoded once, and decoded twice,
 // as far as the result is printable text. Microsoft's pages leave open whether the page or Windows encodes

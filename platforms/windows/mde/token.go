@@ -1,6 +1,10 @@
 package mde
 
-import "errors"
+import (
+	"errors"
+
+	"github.com/waxseal/waxseal/internal/xmltree"
+)
 
 // TokenRequest asks for the certificate of the management channel, or renews it ([MS-WSTEP] 3.1.4.1).
 type TokenRequest struct {
@@ -67,21 +71,21 @@ func StoreFor(enrollmentType string) string {
 	return StoreUser
 }
 
-func (r *reader) token(n *node) *TokenRequest {
+func (r *reader) token(n *xmltree.Node) *TokenRequest {
 	t := &TokenRequest{TokenType: r.text(n, "TokenType"), RequestType: r.text(n, "RequestType")}
-	for _, item := range r.one(n, "AdditionalContext").all("ContextItem") {
-		t.Context = append(t.Context, ContextItem{Name: item.attr("Name"), Value: r.text(item, "Value")})
+	for _, item := range r.one(n, "AdditionalContext").All("ContextItem") {
+		t.Context = append(t.Context, ContextItem{Name: item.Attr("Name"), Value: r.text(item, "Value")})
 	}
 	token := r.one(n, "BinarySecurityToken")
 	if token == nil {
 		r.fail("RequestSecurityToken has no BinarySecurityToken")
 		return t
 	}
-	der, err := unwrap(token.packed())
+	der, err := unwrap(packed(token.Text()))
 	if err != nil {
 		r.fail("BinarySecurityToken of RequestSecurityToken: %w", err)
 	}
-	r.sort(t, token.attr("ValueType"), der)
+	r.sort(t, token.Attr("ValueType"), der)
 	return t
 }
 
@@ -108,7 +112,7 @@ func unwrap(text []byte) ([]byte, error) {
 		if len(decoded) > 0 && decoded[0] == 0x30 {
 			return decoded, nil
 		}
-		text = (&node{text: decoded}).packed()
+		text = packed(string(decoded))
 	}
 	return nil, errors.New("is no DER in base64")
 }

@@ -125,7 +125,7 @@ func (a *adapter) mayEnrolAt(text string) bool {
 }
 
 // call sends a message to one of the services.
-func (a *adapter) call(ctx context.Context, address, action string, body xmltree.Element) (*soap.Node, error) {
+func (a *adapter) call(ctx context.Context, address, action string, body xmltree.Element) (*xmltree.Node, error) {
 	id, err := a.uuid()
 	if err != nil {
 		return nil, err

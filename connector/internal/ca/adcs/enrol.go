@@ -114,7 +114,7 @@ func requestParts(csr []byte, byAttribute bool, template string) []xmltree.Eleme
 
 // take reads what the enrolment service answered. A request that is taken under submission has a number and no
 // certificate; the words beside it are in the CA's language, so they are not looked at.
-func (a *adapter) take(q ledger.Question, address string, body *soap.Node) ([][]byte, error) {
+func (a *adapter) take(q ledger.Question, address string, body *xmltree.Node) ([][]byte, error) {
 	r, err := parseResponse(body, q.Intent.PublicKey)
 	if err != nil {
 		return nil, err
@@ -139,13 +139,13 @@ type response struct {
 }
 
 // parseResponse reads a RequestSecurityTokenResponseCollection ([MS-WSTEP] sections 3.1.4.1.3.4 and 3.1.4.1.3.5).
-func parseResponse(body *soap.Node, key crypto.PublicKey) (response, error) {
+func parseResponse(body *xmltree.Node, key crypto.PublicKey) (response, error) {
 	r := body.Get("RequestSecurityTokenResponse")
 	if body == nil || body.Name != "RequestSecurityTokenResponseCollection" || r == nil {
 		return response{}, errors.New("the enrolment service's answer is no RequestSecurityTokenResponseCollection: enrolmentURL must be the address of an enrolment service (CES)")
 	}
 	out := response{id: web.Words(r.Text("RequestID")), words: web.Words(r.Text("DispositionMessage"))}
-	for _, token := range []*soap.Node{r.Get("RequestedSecurityToken", "BinarySecurityToken"), r.Get("BinarySecurityToken")} {
+	for _, token := range []*xmltree.Node{r.Get("RequestedSecurityToken", "BinarySecurityToken"), r.Get("BinarySecurityToken")} {
 		if token.Text() == "" {
 			continue
 		}

@@ -81,7 +81,7 @@ func (a *adapter) getPolicies(ctx context.Context) (policies, error) {
 
 // parsePolicies reads a GetPoliciesResponse ([MS-XCEP] section 3.1.4.1.2.2). A template that does not parse is left out,
 // since the others are of use; a CA without a certificate is none.
-func parsePolicies(n *soap.Node) (policies, error) {
+func parsePolicies(n *xmltree.Node) (policies, error) {
 	if n == nil || n.Name != "GetPoliciesResponse" {
 		return policies{}, errors.New("the policy service's answer is no GetPoliciesResponse: url must be the address of the policy service (CEP)")
 	}
@@ -105,7 +105,7 @@ func parsePolicies(n *soap.Node) (policies, error) {
 	return out, nil
 }
 
-func parseTemplate(p *soap.Node) template {
+func parseTemplate(p *xmltree.Node) template {
 	a := p.Get("attributes")
 	t := template{
 		name: a.Text("commonName"), schema: number(a.Text("policySchema")),
@@ -120,7 +120,7 @@ func parseTemplate(p *soap.Node) template {
 	return t
 }
 
-func parseAuthority(n *soap.Node) (authority, error) {
+func parseAuthority(n *xmltree.Node) (authority, error) {
 	der, err := n.Bytes("certificate")
 	if err != nil {
 		return authority{}, err

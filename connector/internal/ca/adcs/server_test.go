@@ -17,6 +17,7 @@ import (
 	"github.com/waxseal/waxseal/connector/internal/ca/soap"
 	"github.com/waxseal/waxseal/internal/cms"
 	"github.com/waxseal/waxseal/internal/testpki"
+	"github.com/waxseal/waxseal/internal/xmltree"
 )
 
 // server is a CEP and a CES as [MS-XCEP] and [MS-WSTEP] describe them.
@@ -54,7 +55,7 @@ func newServer(t *testing.T) *server {
 	return s
 }
 
-func (s *server) serve(answer func(*soap.Node, string) string) http.HandlerFunc {
+func (s *server) serve(answer func(*xmltree.Node, string) string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		raw, err := io.ReadAll(r.Body)
 		if err != nil {
@@ -98,7 +99,7 @@ func denied(code int32, invalid bool) string {
 		fmt.Sprintf(`<CertificateEnrollmentWSDetail xmlns="%s"><BinaryResponse/><ErrorCode>%d</ErrorCode><InvalidRequest>%v</InvalidRequest><RequestID>7</RequestID></CertificateEnrollmentWSDetail>`, nsEnrolment, code, invalid))
 }
 
-func (s *server) policies(*soap.Node, string) string {
+func (s *server) policies(*xmltree.Node, string) string {
 	policy := func(name, reference string, enrol bool) string {
 		return fmt.Sprintf(`<policy><policyOIDReference>%s</policyOIDReference><cAs><cAReference>0</cAReference></cAs><attributes><commonName>%s</commonName><policySchema>%d</policySchema>
 <permission><enroll>%v</enroll><autoEnroll>false</autoEnroll></permission><privateKeyAttributes><minimalKeyLength>2048</minimalKeyLength></privateKeyAttributes>
@@ -114,7 +115,7 @@ func (s *server) policies(*soap.Node, string) string {
 		`<oID><value>1.3.6.1.4.1.311.21.8.4000000000.1</value><group>9</group><oIDReferenceID>10</oIDReferenceID><defaultName>Waxseal mail</defaultName></oID></oIDs></GetPoliciesResponse>`)
 }
 
-func (s *server) token(body *soap.Node, raw string) string {
+func (s *server) token(body *xmltree.Node, raw string) string {
 	s.asks = append(s.asks, raw)
 	if s.fault != "" {
 		return s.fault

@@ -108,7 +108,7 @@ func NewLegacy(s ca.Settings, env ca.Env) (ledger.Upstream, error) {
 }
 
 // call sends a message to one of the services, SOAP 1.1 over TLS with the RA certificate.
-func (l *legacy) call(ctx context.Context, path, action string, body xmltree.Element) (*soap.Node, error) {
+func (l *legacy) call(ctx context.Context, path, action string, body xmltree.Element) (*xmltree.Node, error) {
 	address, err := url.JoinPath(l.settings.URL, path)
 	if err != nil {
 		return nil, errors.New("url and the paths of the options make no address")
@@ -216,7 +216,7 @@ type token struct {
 }
 
 // parseToken reads a RequestSecurityTokenResponse (RequestVSSecurityTokenResponseEnrollmentType).
-func parseToken(body *soap.Node) (token, error) {
+func parseToken(body *xmltree.Node) (token, error) {
 	if body != nil && body.Name == "RequestSecurityTokenResponseCollection" {
 		body = body.Get("RequestSecurityTokenResponse")
 	}
@@ -229,7 +229,7 @@ func parseToken(body *soap.Node) (token, error) {
 	if got.pending != "" {
 		return got, nil
 	}
-	for _, n := range []*soap.Node{requested.Get("binarySecurityToken"), r.Get("binarySecurityToken")} {
+	for _, n := range []*xmltree.Node{requested.Get("binarySecurityToken"), r.Get("binarySecurityToken")} {
 		if n.Text() == "" {
 			continue
 		}

@@ -18,6 +18,7 @@ import (
 	"github.com/waxseal/waxseal/connector/internal/ca/web"
 	"github.com/waxseal/waxseal/internal/cms"
 	"github.com/waxseal/waxseal/internal/testpki"
+	"github.com/waxseal/waxseal/internal/xmltree"
 	"github.com/waxseal/waxseal/profiles"
 )
 
@@ -55,7 +56,7 @@ func newPlatform(t *testing.T) *platform {
 	return p
 }
 
-func (p *platform) serve(action string, answer func(*soap.Node) string) http.HandlerFunc {
+func (p *platform) serve(action string, answer func(*xmltree.Node) string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		raw, err := io.ReadAll(r.Body)
 		if err != nil || !strings.HasPrefix(strings.Trim(r.Header.Get("SOAPAction"), `"`), nsServices+action) {
@@ -82,7 +83,7 @@ func faultOf(code, words string) string {
 	return envelope(`<e:Fault><faultcode>e:` + code + `</faultcode><faultstring>` + words + `</faultstring><detail><errorcode>A0E5</errorcode></detail></e:Fault>`)
 }
 
-func (p *platform) enrol(body *soap.Node) string {
+func (p *platform) enrol(body *xmltree.Node) string {
 	r := body.Get("requestVSSecurityToken")
 	if p.fault != "" {
 		return p.fault
@@ -131,7 +132,7 @@ func (p *platform) issue(der []byte) string {
 	return response("<binarySecurityToken>" + base64.StdEncoding.EncodeToString(bag) + "</binarySecurityToken>")
 }
 
-func (p *platform) manage(body *soap.Node) string {
+func (p *platform) manage(body *xmltree.Node) string {
 	if body.Name == "searchCertificateRequest" {
 		return p.search(body)
 	}
@@ -154,7 +155,7 @@ func (p *platform) knows(serial string) bool {
 	return false
 }
 
-func (p *platform) search(body *soap.Node) string {
+func (p *platform) search(body *xmltree.Node) string {
 	var list strings.Builder
 	for _, c := range p.issued {
 		if serial := body.Text("serialNumber"); serial != "" && serial != serialText(c) {
@@ -169,7 +170,7 @@ func (p *platform) search(body *soap.Node) string {
 	return envelope(`<searchCertificateResponse xmlns="` + nsManagement + `"><serverTransactionID>1</serverTransactionID><certificateCount>1</certificateCount><certificateList>` + list.String() + `</certificateList><version>1.0</version></searchCertificateResponse>`)
 }
 
-func (p *platform) policies(*soap.Node) string {
+func (p *platform) policies(*xmltree.Node) string {
 	if p.policy != "" {
 		return p.policy
 	}

@@ -52,7 +52,7 @@ func (l *legacy) find(ctx context.Context, by ...xmltree.Element) ([]found, erro
 	return parseSearch(answer)
 }
 
-func parseSearch(body *soap.Node) ([]found, error) {
+func parseSearch(body *xmltree.Node) ([]found, error) {
 	if body == nil || body.Name != "searchCertificateResponse" {
 		return nil, errors.New("DigiCert's answer is no searchCertificateResponse: managementPath must lead to the certificate management service")
 	}
@@ -160,7 +160,7 @@ type legacyPolicies struct {
 }
 
 // parseLegacyPolicies reads a getPoliciesResponse (CertificateEnrollmentPolicy.xsd).
-func parseLegacyPolicies(body *soap.Node) (legacyPolicies, error) {
+func parseLegacyPolicies(body *xmltree.Node) (legacyPolicies, error) {
 	if body == nil || body.Name != "getPoliciesResponse" {
 		return legacyPolicies{}, errors.New("DigiCert's answer is no getPoliciesResponse: policyPath must lead to the policy service")
 	}

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/waxseal/waxseal/connector/internal/ca"
 	"github.com/waxseal/waxseal/connector/internal/ca/web"
 	"github.com/waxseal/waxseal/internal/cms"
 	"github.com/waxseal/waxseal/internal/xmltree"
@@ -38,7 +39,7 @@ type Fault struct {
 	// Code and Subcode are without their prefixes: Receiver, Server, FailedAuthentication and so on.
 	Code, Subcode string
 	Reason        string
-	Detail        *Node
+	Detail        *xmltree.Node
 }
 
 func (f *Fault) Error() string {
@@ -46,7 +47,7 @@ func (f *Fault) Error() string {
 }
 
 // Do sends the call and gives what is in the answer's Body.
-func Do(ctx context.Context, client *http.Client, c Call) (*Node, error) {
+func Do(ctx context.Context, client *http.Client, c Call) (*xmltree.Node, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, c.URL, bytes.NewReader(c.render()))
 	if err != nil {
 		return nil, errors.New("the CA's address does not parse")
@@ -83,7 +84,7 @@ func (c Call) render() []byte {
 }
 
 // read takes faults with any status, since services send them with 500 and with 400.
-func read(a web.Answer) (*Node, error) {
+func read(a web.Answer) (*xmltree.Node, error) {
 	body, err := Body(a.Body)
 	var fault *Fault
 	switch {
@@ -95,8 +96,20 @@ func read(a web.Answer) (*Node, error) {
 	return body, err
 }
 
+// most is what an answer may have. A policy answer with 300 templates has about 20,000 elements and a depth of 12.
+var most = xmltree.Bounds{Size: ca.MaxAnswer, Depth: 32, Elements: 100_000}
+
+// Parse reads an answer.
+func Parse(document []byte) (*xmltree.Node, error) {
+	n, err := xmltree.Read(document, most)
+	if err != nil {
+		return nil, fmt.Errorf("the CA's answer: %w", err)
+	}
+	return n, nil
+}
+
 // Body gives what is in an envelope's Body; a *Fault is an error.
-func Body(document []byte) (*Node, error) {
+func Body(document []byte) (*xmltree.Node, error) {
 	root, err := Parse(document)
 	if err != nil {
 		return nil, err
@@ -111,7 +124,7 @@ func Body(document []byte) (*Node, error) {
 	return body, nil
 }
 
-func fault(n *Node) *Fault {
+func fault(n *xmltree.Node) *Fault {
 	if n.Get("Code") != nil {
 		return &Fault{Code: local(n.Text("Code", "Value")), Subcode: local(n.Text("Code", "Subcode", "Value")),
 			Reason: n.Text("Reason", "Text"), Detail: n.Get("Detail")}

@@ -1,4 +1,4 @@
-package soap
+package xmltree
 
 import (
 	"bytes"
@@ -8,51 +8,52 @@ import (
 	"fmt"
 	"io"
 	"strings"
-
-	"github.com/waxseal/waxseal/connector/internal/ca"
 )
 
-// The bounds of an answer. A policy answer with 300 templates has about 20,000 elements and a depth of 12.
-const (
-	maxDepth    = 32
-	maxElements = 100_000
-)
+// Bounds are the most that a document may have.
+type Bounds struct {
+	Size     int // bytes
+	Depth    int
+	Elements int
+}
 
-// Node is an element of an answer. The methods take a nil Node for an element without anything in it.
+// Node is an element that was read. The methods take a nil Node for an element without anything in it.
 type Node struct {
-	Name  string
+	Name  string // without prefix
 	attrs []xml.Attr
-	text  []byte
+	text  []byte // what stands directly in it
 	inner []*Node
 }
 
-// Parse reads a whole document into a tree. Document types, and with them entities, are refused.
-func Parse(b []byte) (*Node, error) {
-	if len(b) > ca.MaxAnswer {
-		return nil, fmt.Errorf("the answer is longer than %d bytes", ca.MaxAnswer)
+// Read reads a whole document into a tree. Document types, and with them entities, and processing instructions are refused, as
+// SOAP wants it (SOAP 1.2 part 1, section 5). No error quotes the document, which may hold a password.
+func Read(document []byte, most Bounds) (*Node, error) {
+	if len(document) > most.Size {
+		return nil, fmt.Errorf("larger than %d KiB", most.Size>>10)
 	}
-	p := parser{decoder: xml.NewDecoder(bytes.NewReader(b))}
+	p := parser{decoder: xml.NewDecoder(bytes.NewReader(document)), most: most}
 	for {
 		token, err := p.decoder.Token()
 		if err == io.EOF {
 			break
 		}
-		if err != nil { // the library's words quote the document
+		if err != nil {
 			line, _ := p.decoder.InputPos()
-			return nil, fmt.Errorf("the answer is not well-formed XML in UTF-8, line %d", line)
+			return nil, fmt.Errorf("not well-formed XML in UTF-8, line %d", line)
 		}
 		if err := p.take(token); err != nil {
 			return nil, err
 		}
 	}
 	if p.root == nil {
-		return nil, errors.New("the answer has no root element")
+		return nil, errors.New("no root element")
 	}
 	return p.root, nil
 }
 
 type parser struct {
 	decoder  *xml.Decoder
+	most     Bounds
 	root     *Node
 	open     []*Node
 	elements int
@@ -65,14 +66,13 @@ func (p *parser) take(token xml.Token) error {
 	case xml.EndElement:
 		p.open = p.open[:len(p.open)-1]
 	case xml.CharData:
-		if len(p.open) > 0 {
-			n := p.open[len(p.open)-1]
-			n.text = append(n.text, t...)
-		} else if len(bytes.TrimSpace(t)) > 0 {
-			return errors.New("the answer has text outside of the root element")
-		}
+		return p.chars(t)
 	case xml.Directive:
-		return errors.New("the answer has a document type, which is not taken")
+		return errors.New("document types are not taken")
+	case xml.ProcInst:
+		if t.Target != "xml" || p.root != nil {
+			return errors.New("processing instructions are not taken")
+		}
 	}
 	return nil
 }
@@ -81,15 +81,15 @@ func (p *parser) start(t xml.StartElement) error {
 	p.elements++
 	n := &Node{Name: t.Name.Local, attrs: append([]xml.Attr(nil), t.Attr...)}
 	switch {
-	case p.elements > maxElements:
-		return fmt.Errorf("the answer has more than %d elements", maxElements)
-	case len(p.open) == maxDepth:
-		return fmt.Errorf("the answer is nested deeper than %d", maxDepth)
+	case p.elements > p.most.Elements:
+		return fmt.Errorf("more than %d elements", p.most.Elements)
+	case len(p.open) == p.most.Depth:
+		return fmt.Errorf("nested deeper than %d", p.most.Depth)
 	case len(p.open) > 0:
 		parent := p.open[len(p.open)-1]
 		parent.inner = append(parent.inner, n)
 	case p.root != nil:
-		return errors.New("the answer has a second root element")
+		return errors.New("a second root element")
 	default:
 		p.root = n
 	}
@@ -97,14 +97,26 @@ func (p *parser) start(t xml.StartElement) error {
 	return nil
 }
 
+func (p *parser) chars(text xml.CharData) error {
+	if len(p.open) > 0 {
+		n := p.open[len(p.open)-1]
+		n.text = append(n.text, text...)
+		return nil
+	}
+	if len(bytes.TrimSpace(text)) > 0 {
+		return errors.New("text outside of the root element")
+	}
+	return nil
+}
+
 // Get goes down by names, the first of each; nil if one is missing.
 func (n *Node) Get(path ...string) *Node {
 	for _, name := range path {
-		if found := n.All(name); len(found) > 0 {
-			n = found[0]
-		} else {
+		found := n.All(name)
+		if len(found) == 0 {
 			return nil
 		}
+		n = found[0]
 	}
 	return n
 }
@@ -139,7 +151,7 @@ func (n *Node) Text(path ...string) string {
 	return strings.TrimSpace(string(n.text))
 }
 
-// Attr gives an attribute by its local name.
+// Attr gives an attribute by its local name: some programs write a prefix where others have none.
 func (n *Node) Attr(name string) string {
 	if n == nil {
 		return ""
@@ -157,7 +169,7 @@ func (n *Node) Bytes(path ...string) ([]byte, error) {
 	text := strings.Join(strings.Fields(n.Text(path...)), "")
 	der, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(text, "="))
 	if err != nil {
-		return nil, errors.New("the answer has a value that is no base64")
+		return nil, errors.New("a value that is no base64")
 	}
 	return der, nil
 }
