@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -37,7 +38,10 @@ func main() {
 func printError(w io.Writer, err error) {
 	fmt.Fprintf(w, "error: %v\n", err)
 	var wrong *escrow.WrongRootError
+	var unknown x509.UnknownAuthorityError
 	switch {
+	case errors.As(err, &unknown):
+		fmt.Fprintln(w, "hint: --ca FILE of waxseal-connector init names the CA of the server's certificate; the server's own one is ca.pem in its data folder")
 	case errors.As(err, &wrong):
 		fmt.Fprintf(w, "hint: compare with the file escrow-root of the first connector's keyring; if it says %s, the pin is wrong, else do not trust the server\n", wrong.Got)
 	case errors.Is(err, keyring.ErrPassphrase):
@@ -162,6 +166,9 @@ func runInit(ctx context.Context, i setup.Init, stdout, stderr io.Writer) error 
 	}
 	if !out.Changed {
 		fmt.Fprintf(stderr, "The keyring %s is complete already; nothing was changed.\n", i.Dir)
+		if i.RecoveryOut != "" {
+			fmt.Fprintln(stderr, "No recovery key was made: that is done at the first init alone.")
+		}
 		return nil
 	}
 	if !out.Further {

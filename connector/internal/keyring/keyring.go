@@ -179,6 +179,25 @@ func (k *Keyring) SetComplete() error {
 	})
 }
 
+// Restate replaces server, name and escrow root, and the CA of the server (PEM; empty: the system's CAs). It is for a keyring
+// that init did not complete.
+func (k *Keyring) Restate(said Settings, serverCA []byte) error {
+	err := k.write(fileServerCA, serverCA)
+	if len(serverCA) == 0 {
+		if err = os.Remove(k.Path(fileServerCA)); isMissing(err) {
+			err = nil
+		}
+	}
+	if err != nil {
+		return err
+	}
+	return k.change(func(s *Settings) bool {
+		before := *s
+		s.Server, s.Name, s.EscrowRoot = said.Server, said.Name, said.EscrowRoot
+		return before != *s
+	})
+}
+
 // PinRoot pins the escrow root and writes its fingerprint. Another root than the pinned one is an error.
 func (k *Keyring) PinRoot(fingerprint string) error {
 	if pinned := k.Settings().EscrowRoot; pinned != "" && pinned != fingerprint {

@@ -7,6 +7,7 @@
 package setup
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -43,8 +44,14 @@ type Outcome struct {
 	Further    bool
 }
 
+// errRecovery would otherwise be a recovery key that somebody believes in and that opens nothing.
+var errRecovery = errors.New("--recovery-out: there is no recovery key of a further connector; the first one makes it. Leave it out here")
+
 // Run makes the keyring and registers the connector. Repeated, it changes nothing.
 func (i Init) Run(ctx context.Context) (Outcome, error) {
+	if i.EscrowRoot != "" && i.RecoveryOut != "" {
+		return Outcome{}, errRecovery
+	}
 	k, err := i.open()
 	if err != nil {
 		return Outcome{}, err
@@ -58,6 +65,9 @@ func (i Init) Run(ctx context.Context) (Outcome, error) {
 	cred, _, err := k.Credential()
 	if err != nil {
 		return Outcome{}, err
+	}
+	if cred.Further && i.RecoveryOut != "" {
+		return Outcome{}, errRecovery
 	}
 	if cred.Further {
 		err = i.join(ctx, k)
@@ -93,14 +103,35 @@ func (i Init) open() (*keyring.Keyring, error) {
 	if err != nil {
 		return nil, err
 	}
+	return k, i.restate(k)
+}
+
+// restate takes what a repeated init says in place of what the first one said, as far as nothing was built on that.
+func (i Init) restate(k *keyring.Keyring) error {
 	s := k.Settings()
-	if s.Server != i.Server {
-		return nil, fmt.Errorf("the keyring %s belongs to the server %s: make another keyring for %s", i.Dir, s.Server, i.Server)
+	_, registered, err := k.Credential()
+	if err != nil {
+		return err
 	}
-	if i.EscrowRoot != "" && s.EscrowRoot != "" && s.EscrowRoot != i.EscrowRoot {
-		return nil, &escrow.WrongRootError{Pinned: i.EscrowRoot, Got: s.EscrowRoot}
+	if registered && s.Server != i.Server {
+		return fmt.Errorf("the keyring %s belongs to the server %s: make another keyring for %s", i.Dir, s.Server, i.Server)
 	}
-	return k, nil
+	_, trusted, err := k.StoredKeySet()
+	if err != nil {
+		return err
+	}
+	if trusted && i.EscrowRoot != "" && s.EscrowRoot != i.EscrowRoot {
+		return &escrow.WrongRootError{Pinned: i.EscrowRoot, Got: s.EscrowRoot}
+	}
+	if s.Complete || trusted {
+		return nil
+	}
+	said := keyring.Settings{Server: i.Server, Name: i.Name, EscrowRoot: i.EscrowRoot}
+	if registered {
+		said.Name = s.Name
+		said.EscrowRoot = cmp.Or(i.EscrowRoot, s.EscrowRoot)
+	}
+	return k.Restate(said, i.ServerCA)
 }
 
 // loopback hosts are reached without a network.
