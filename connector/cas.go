@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -93,10 +92,11 @@ func caSet(stderr io.Writer) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			former := formerSettings(k, s.Name)
 			if err := k.SetCASettings(s.Name, raw); err != nil {
 				return err
 			}
-			fmt.Fprintf(stderr, "CA %q (%s) is set. Try it: waxseal-connector ca test --keyring DIR %s\n", s.Name, s.Kind, s.Name)
+			fmt.Fprintf(stderr, "CA %q (%s) is set%s. Try it: waxseal-connector ca test --keyring DIR %s\n", s.Name, s.Kind, former, s.Name)
 			tellServer(cmd.Context(), k, stderr)
 			return nil
 		},
@@ -105,6 +105,20 @@ func caSet(stderr io.Writer) *cobra.Command {
 	cmd.Flags().StringVarP(&file, "file", "f", "", "YAML or JSON file with the settings (docs/cas)")
 	_ = cmd.MarkFlagRequired("file")
 	return cmd
+}
+
+// formerSettings says whose place new settings take, if anybody's.
+func formerSettings(k *keyring.Keyring, name string) string {
+	all, err := authorities.Settings(k)
+	if err != nil {
+		return "" // damaged ones may be replaced, too
+	}
+	for _, s := range all {
+		if s.Name == name {
+			return fmt.Sprintf(", in place of the one of kind %s at %s", s.Kind, s.URL)
+		}
+	}
+	return ""
 }
 
 // tellTime is how long a command waits for a server that does not answer: what it has to do is done.
@@ -122,7 +136,7 @@ func tellServer(ctx context.Context, k *keyring.Keyring, stderr io.Writer) {
 		err = setup.Syncer{Keyring: k, Client: client}.Publish(ctx)
 	}
 	if err != nil {
-		fmt.Fprintf(stderr, "The server will hear of it from the running connector, not now: %v\n", err)
+		fmt.Fprintf(stderr, "The server does not hear of it now: %v\nThe running connector tells it as soon as it can, or when it starts.\n", err)
 	}
 }
 
@@ -133,9 +147,7 @@ func readSettings(file string) (ca.Settings, error) {
 	if err != nil {
 		return s, err
 	}
-	d := json.NewDecoder(bytes.NewReader(raw))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&s); err != nil {
+	if err := ca.Decode(raw, &s); err != nil {
 		return s, fmt.Errorf("%s: %w", file, err)
 	}
 	return s, nil
@@ -217,7 +229,7 @@ func caRemove(stderr io.Writer) *cobra.Command {
 			if err := k.DropCASettings(args[0]); err != nil {
 				return err
 			}
-			fmt.Fprintf(stderr, "CA %q is forgotten.\n", args[0])
+			fmt.Fprintf(stderr, "CA %q is forgotten. Profiles that name it wait, and what it issued cannot be revoked by this connector, until it is set again.\n", args[0])
 			tellServer(cmd.Context(), k, stderr)
 			return nil
 		},

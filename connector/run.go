@@ -72,7 +72,7 @@ func Run(ctx context.Context, c Config) error {
 	}
 	defer jobs.Close() //nolint:errcheck // every entry is on the disk already
 	w := &worker.Worker{
-		Keyring: k, Journal: jobs, CAs: cas, Server: client, Sync: syncer.Sync, Logger: c.Logger, Clock: c.Clock, Rand: c.Rand,
+		Keyring: k, Journal: jobs, CAs: cas, Server: client, Sync: syncer.Sync, Offers: func() string { return authorities.Digest(k) }, Logger: c.Logger, Clock: c.Clock, Rand: c.Rand,
 		Sleep: c.Sleep, Concurrency: c.Concurrency, ModernPKCS12: c.ModernPKCS12, Once: c.Once,
 	}
 	c.Logger.Info("connector at work", "server", client.BaseURL, "connector", client.ConnectorID)

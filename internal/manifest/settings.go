@@ -22,7 +22,7 @@ func Settings(name string) ([]byte, error) {
 	defer root.Close()
 	data, err := readCapped(root.FS(), filepath.Base(name), maxManifest)
 	if err != nil {
-		return nil, fmt.Errorf("%s %w", name, err)
+		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	out, err := settings(root.FS(), data, path.Ext(name) == ".json")
 	if err != nil {

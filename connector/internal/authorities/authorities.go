@@ -3,6 +3,8 @@
 package authorities
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -80,6 +82,20 @@ func read(k *keyring.Keyring, name string) (s ca.Settings, raw []byte, err error
 		return s, nil, fmt.Errorf("the settings of CA %s are damaged: %w", name, err)
 	}
 	return s, raw, nil
+}
+
+// Digest changes with what those CAs offer. Settings that cannot be read offer nothing.
+func Digest(k *keyring.Keyring) string {
+	offers, err := Describe(k)
+	if err != nil {
+		return err.Error()
+	}
+	text, err := json.Marshal(offers)
+	if err != nil {
+		return err.Error()
+	}
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:])
 }
 
 // Describe says what those CAs offer.

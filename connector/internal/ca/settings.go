@@ -12,7 +12,10 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"reflect"
 	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -72,7 +75,10 @@ func (s Settings) IssuerCertificates() ([]*x509.Certificate, error) {
 		return nil, fmt.Errorf("issuers: %w", err)
 	}
 	if len(certs) == 0 {
-		return nil, errors.New("issuers: the PEM file with the certificates of the issuing CA and its root is missing (issuersFile)")
+		if s.Issuers != "" {
+			return nil, errors.New("issuersFile: there is no certificate in it; it is a PEM file with those of the issuing CA and its root")
+		}
+		return nil, errors.New("issuersFile is missing: it names a PEM file with the certificates of the issuing CA and its root")
 	}
 	for _, c := range certs {
 		if !c.IsCA {
@@ -106,12 +112,45 @@ func (s Settings) DecodeOptions(into any) error {
 	if len(s.Options) == 0 {
 		return nil
 	}
-	d := json.NewDecoder(bytes.NewReader(s.Options))
-	d.DisallowUnknownFields()
-	if err := d.Decode(into); err != nil {
+	if err := Decode(s.Options, into); err != nil {
 		return fmt.Errorf("options of CA %s: %w", s.Name, err)
 	}
 	return nil
+}
+
+// Decode reads a JSON object into a struct, and is strict: a word that is not understood would be a wish that is not met.
+// All words that the struct has no field for are named at once.
+func Decode(raw []byte, into any) error {
+	var given map[string]json.RawMessage
+	if err := json.Unmarshal(raw, &given); err != nil {
+		return err
+	}
+	known, unknown := fields(reflect.TypeOf(into).Elem()), []string{}
+	for name := range given {
+		if !slices.Contains(known, name) {
+			unknown = append(unknown, strconv.Quote(name))
+		}
+	}
+	if slices.Sort(unknown); len(unknown) > 0 {
+		return fmt.Errorf("unknown: %s. Known here are %s; NAMEFile gives what NAME needs in a file of its own", strings.Join(unknown, ", "), strings.Join(known, ", "))
+	}
+	d := json.NewDecoder(bytes.NewReader(raw))
+	d.DisallowUnknownFields()
+	return d.Decode(into)
+}
+
+// fields are the JSON names of a struct's fields.
+func fields(t reflect.Type) (names []string) {
+	for i := range t.NumField() {
+		f := t.Field(i)
+		if f.Anonymous {
+			names = append(names, fields(f.Type)...)
+			continue
+		}
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		names = append(names, name)
+	}
+	return names
 }
 
 // Client speaks HTTP with the CA: TLS to the roots of the settings, perhaps with a certificate of the connector's own, each

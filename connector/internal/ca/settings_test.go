@@ -27,3 +27,20 @@ func TestTLSRoots(t *testing.T) {
 		}
 	}
 }
+
+// TestUnknownWordsAreNamed: all of them at once, with those that would have been right.
+func TestUnknownWordsAreNamed(t *testing.T) {
+	var s Settings
+	err := Decode([]byte(`{"name":"corp","ulr":"https://corp.test","issuer":"x"}`), &s)
+	for _, want := range []string{`"issuer", "ulr"`, "issuers", "url", "NAMEFile"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("want %s: %v", want, err)
+		}
+	}
+	if err := Decode([]byte(`["x"]`), &s); err == nil {
+		t.Error("a list is no error")
+	}
+	if err := Decode([]byte(`{"name":"corp","url":"https://corp.test"}`), &s); err != nil || s.URL != "https://corp.test" {
+		t.Errorf("%+v, %v", s, err)
+	}
+}

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -61,5 +62,27 @@ func TestCAThatIsGone(t *testing.T) {
 	}
 	if revoke == nil || !revoke.Final || revoke.Reason != platforms.ReasonCertificateAuthorityUnknown { // the server knows what to do
 		t.Errorf("revoke: %+v", revoke)
+	}
+}
+
+// TestWhatIsOfferedIsTold: a CA that was set while the server was down is told as soon as it answers, not ten minutes later.
+func TestWhatIsOfferedIsTold(t *testing.T) {
+	h := newHouse(t)
+	w, kill := h.worker(t, h.dir)
+	defer kill()
+	offers, synced := "one", 0
+	var down error
+	w.Offers = func() string { return offers }
+	w.Sync = func(context.Context) error { synced++; return down }
+	w.lastSync, w.offered = h.options.Clock(), offers
+	for _, step := range []struct {
+		offers string
+		down   error
+		want   int
+	}{{"one", nil, 0}, {"two", errors.New("connection refused"), 1}, {"two", nil, 2}, {"two", nil, 2}} {
+		offers, down = step.offers, step.down
+		if w.syncNowAndThen(t.Context()); synced != step.want {
+			t.Errorf("%+v: told %d times", step, synced)
+		}
 	}
 }

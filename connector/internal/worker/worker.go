@@ -53,14 +53,16 @@ type Server interface {
 	Result(ctx context.Context, jobID string, r link.Result) error
 }
 
-// Worker works. All fields are needed but Concurrency, ModernPKCS12 and Once.
+// Worker works. All fields are needed but Offers, Concurrency, ModernPKCS12 and Once.
 type Worker struct {
 	Keyring *keyring.Keyring
 	Journal *journal.Journal
 	CAs     Authorities
 	Server  Server
 	// Sync learns the newest key set and publishes; called before a record is re-wrapped, and now and then.
-	Sync   func(ctx context.Context) error
+	Sync func(ctx context.Context) error
+	// Offers is a digest of the CAs of others that the keyring has; when it changes, the server has to hear of it. Nil: none has.
+	Offers func() string
 	Logger *slog.Logger
 	Clock  func() time.Time
 	Rand   io.Reader
@@ -75,6 +77,7 @@ type Worker struct {
 
 	locks     keyedLocks
 	lastSync  time.Time
+	offered   string
 	lastPrune time.Time
 }
 
@@ -97,7 +100,7 @@ const (
 // and later.
 func (w *Worker) Run(ctx context.Context) error {
 	failures := 0
-	w.lastSync = w.Clock()
+	w.lastSync, w.offered = w.Clock(), w.offers()
 	for ctx.Err() == nil {
 		w.syncNowAndThen(ctx)
 		w.pruneNowAndThen()
@@ -140,13 +143,25 @@ func (w *Worker) pruneNowAndThen() {
 	}
 }
 
+// syncNowAndThen also tells the server of CAs that were set while it was down.
 func (w *Worker) syncNowAndThen(ctx context.Context) {
-	if now := w.Clock(); now.Sub(w.lastSync) >= syncEvery {
-		w.lastSync = now
-		if err := w.Sync(ctx); err != nil && ctx.Err() == nil {
-			w.Logger.Warn("syncing with the server", "error", err)
-		}
+	now, offers := w.Clock(), w.offers()
+	if now.Sub(w.lastSync) < syncEvery && offers == w.offered {
+		return
 	}
+	w.lastSync = now
+	if err := w.Sync(ctx); err == nil {
+		w.offered = offers
+	} else if ctx.Err() == nil {
+		w.Logger.Warn("syncing with the server", "error", err)
+	}
+}
+
+func (w *Worker) offers() string {
+	if w.Offers == nil {
+		return ""
+	}
+	return w.Offers()
 }
 
 func (w *Worker) claim(ctx context.Context) ([]link.Job, error) {

@@ -74,7 +74,7 @@ func (a *adapter) check() error {
 	u, err := url.Parse(a.settings.URL)
 	switch {
 	case (o.Username == "") != (o.Password == ""):
-		return errors.New("options: username and passwordFile belong together")
+		return errors.New("options: username and passwordFile belong together, and the file must not be empty")
 	case o.Username == "" && a.own == nil:
 		return errors.New("options: username and passwordFile, or clientCertificateFile and clientKeyFile, are missing")
 	case err == nil && (strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != ""):
