@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
+	"net/url"
 	"strings"
 
 	"github.com/google/uuid"
@@ -92,12 +94,21 @@ func (c Config) wanted(stored fixed, bound string) (fixed, error) {
 			want.PublicURL, want.Given = stored.PublicURL, true
 		}
 	}
+	if u, err := url.Parse(want.PublicURL); err == nil && !want.Given && nowhere(u.Hostname()) {
+		return fixed{}, fmt.Errorf("--listen %s is every address of this machine, and none that a link could name: say --public-url https://mdm.example.com", c.Settings.Listen)
+	}
 	devices := want.PublicURL
 	if c.Settings.DeviceURL != "" {
 		devices = strings.TrimSuffix(c.Settings.DeviceURL, "/")
 	}
 	want.ServerURL, want.CheckInURL, want.AccessRights = devices+commandPath, devices+checkinPath, c.Settings.AccessRights
 	return want, want.fillRandom(c.Rand)
+}
+
+// nowhere hosts can be listened on and not called.
+func nowhere(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return err == nil && ip.IsUnspecified()
 }
 
 func (f *fixed) fillRandom(rand io.Reader) error {

@@ -12,11 +12,13 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/waxseal/waxseal/internal/clock"
+	"github.com/waxseal/waxseal/internal/filelock"
 	"github.com/waxseal/waxseal/server/internal/config"
 	"github.com/waxseal/waxseal/server/internal/status"
 	"github.com/waxseal/waxseal/server/internal/store"
@@ -53,6 +55,11 @@ func Run(ctx context.Context, c Config) error {
 	if err := makeDataFolder(c.Settings.Data); err != nil {
 		return err
 	}
+	unlock, err := lockDataFolder(c.Settings.Data)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	db, err := openStore(ctx, &c.Settings)
 	if err != nil {
 		return err
@@ -95,6 +102,19 @@ func makeDataFolder(dir string) error {
 		return fmt.Errorf("closing the data folder to others: %w", err)
 	}
 	return nil
+}
+
+// lockDataFolder keeps a second server off the folder: it would overwrite the address by which the first is known, and with
+// SQLite both would do the work that is due. Nodes that share a PostgreSQL database have a folder each.
+func lockDataFolder(dir string) (unlock func(), err error) {
+	unlock, err = filelock.Lock(filepath.Join(dir, "lock"), false)
+	if errors.Is(err, filelock.ErrBusy) {
+		return nil, fmt.Errorf("another waxseal-server runs on the data folder %s: stop it, or name another folder with --data", dir)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("locking the data folder: %w", err)
+	}
+	return unlock, nil
 }
 
 func openStore(ctx context.Context, s *config.Settings) (*store.DB, error) {

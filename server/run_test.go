@@ -146,6 +146,29 @@ func TestFirstStart(t *testing.T) {
 	}
 }
 
+// TestOneServerOnAFolder: a second one would take the first one's name away.
+func TestOneServerOnAFolder(t *testing.T) {
+	dir := t.TempDir()
+	r := start(t, settings(t, dir))
+	err := Run(t.Context(), Config{Settings: settings(t, dir)})
+	if err == nil || !strings.Contains(err.Error(), "another waxseal-server runs on") {
+		t.Errorf("the second: %v", err)
+	}
+	if err := r.stop(); err != nil {
+		t.Fatal(err)
+	}
+	start(t, settings(t, dir))
+}
+
+// TestEveryAddressIsNoName: links would lead to [::].
+func TestEveryAddressIsNoName(t *testing.T) {
+	s := settings(t, t.TempDir())
+	s.Listen = "0.0.0.0:0"
+	if err := Run(t.Context(), Config{Settings: s}); err == nil || !strings.Contains(err.Error(), "--public-url") {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestHealthAndReadiness(t *testing.T) {
 	r := start(t, settings(t, t.TempDir()))
 	if status, body := r.get(t, "/healthz"); status != 200 || string(body) != "ok\n" {

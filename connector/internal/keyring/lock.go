@@ -1,12 +1,10 @@
-//go:build unix
-
 package keyring
 
 import (
 	"errors"
 	"fmt"
-	"os"
-	"syscall"
+
+	"github.com/waxseal/waxseal/internal/filelock"
 )
 
 // ErrBusy says that another process holds the lock.
@@ -17,20 +15,12 @@ func (k *Keyring) LockRun() (unlock func(), err error) { return k.lock("run.lock
 
 // lock takes an advisory lock; the system frees it when the process ends.
 func (k *Keyring) lock(name string, wait bool) (unlock func(), err error) {
-	f, err := os.OpenFile(k.Path(name), os.O_RDWR|os.O_CREATE, 0o600)
+	unlock, err = filelock.Lock(k.Path(name), wait)
+	if errors.Is(err, filelock.ErrBusy) {
+		return nil, ErrBusy
+	}
 	if err != nil {
 		return nil, fmt.Errorf("locking the keyring: %w", err)
 	}
-	how := syscall.LOCK_EX
-	if !wait {
-		how |= syscall.LOCK_NB
-	}
-	if err := syscall.Flock(int(f.Fd()), how); err != nil {
-		_ = f.Close()
-		if errors.Is(err, syscall.EWOULDBLOCK) {
-			return nil, ErrBusy
-		}
-		return nil, fmt.Errorf("locking the keyring: %w", err)
-	}
-	return func() { _ = f.Close() }, nil
+	return unlock, nil
 }
