@@ -38,7 +38,10 @@ func (p *program) demo(ctx context.Context, keep string) error {
 	}
 	cleanUp()
 	if keep != "" {
-		p.say("everything is kept in %s", keep)
+		p.say("everything is kept in %s. To look around, start the programs again:", keep)
+		p.say("  waxseal-server --data %[1]s/server --listen 127.0.0.1:0 &", dir)
+		p.say("  waxseal-connector run --keyring %[1]s/connector &", dir)
+		p.say("  waxctl --server $(cat %[1]s/server/address) --ca %[1]s/server/ca.pem --token-file %[1]s/server/admin-token get devices", dir)
 	}
 	return nil
 }

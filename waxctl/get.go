@@ -8,6 +8,7 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode"
 
 	"github.com/goccy/go-yaml"
 	"github.com/spf13/cobra"
@@ -113,7 +114,7 @@ func (p *program) getCommand() *cobra.Command {
 func (p *program) print(output string, v any, asTable func(io.Writer)) error {
 	switch output {
 	case "table":
-		asTable(p.env.Stdout)
+		asTable(plain{p.env.Stdout})
 		return nil
 	case "json":
 		raw, err := json.MarshalIndent(v, "", "  ")
@@ -148,11 +149,24 @@ func (p *program) printYAML(v any) error {
 	return err
 }
 
+// plain keeps foreign text, such as the name that a device gives itself, from commanding the terminal.
+type plain struct{ w io.Writer }
+
+func (p plain) Write(text []byte) (int, error) {
+	_, err := io.WriteString(p.w, strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) && r != '\n' && r != '\t' {
+			return '?'
+		}
+		return r
+	}, string(text)))
+	return len(text), err
+}
+
 func table(w io.Writer, header []string, rows [][]string) {
 	t := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
 	for _, r := range append([][]string{header}, rows...) {
 		for i, cell := range r {
-			if cell == "" {
+			if r[i] = strings.ReplaceAll(cell, "\n", "; "); cell == "" {
 				r[i] = "-"
 			}
 		}

@@ -32,7 +32,8 @@ func (p *program) importCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "import", Short: "bring certificates that people already have"}
 	pfxCmd := &cobra.Command{
 		Use: "pfx FILE…", Short: "seal the keys of PFX files to the connectors and store them for a user", Args: cobra.MinimumNArgs(1),
-		Example: "  waxctl import pfx alice-2016.pfx alice-2019.pfx --user alice@corp.test --password-file passwords.txt",
+		Long:    "Seals the keys of PFX files to the connectors, here, and stores them for a user. The password in the first line of --password-file is that of all the files.",
+		Example: "  waxctl import pfx alice-2016.pfx alice-2019.pfx --user alice@corp.test --password-file password.txt",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, s, err := p.client()
 			if err != nil {
@@ -43,7 +44,7 @@ func (p *program) importCommand() *cobra.Command {
 	}
 	pfxCmd.Flags().StringVar(&f.user, "user", "", "UPN of the user whose certificates they are")
 	pfxCmd.Flags().StringVar(&f.purpose, "purpose", "", "smimeEncryption, smimeSigning or unassigned; default: by key usage")
-	pfxCmd.Flags().StringVar(&f.passwordFile, "password-file", "", "file with the password of the PFX files")
+	pfxCmd.Flags().StringVar(&f.passwordFile, "password-file", "", "file with the password, one for all the PFX files")
 	pfxCmd.Flags().BoolVar(&f.json, "json", false, "print one JSON object per certificate")
 	for _, name := range []string{"user", "password-file"} {
 		_ = pfxCmd.MarkFlagRequired(name)

@@ -49,7 +49,7 @@ func (e ProblemError) String() string {
 	if e.Location == "" {
 		return e.Message
 	}
-	return e.Location + ": " + e.Message
+	return strings.TrimPrefix(e.Location, "body.") + ": " + e.Message // a person knows fields, not bodies
 }
 
 // FaultsProblem is the problem of objects that cannot be applied.
