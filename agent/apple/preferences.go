@@ -124,11 +124,7 @@ func (u User) preferred(kind, address string) (keychain.Item, bool) {
 func together(first *Device, others ...*Device) *keychain.Keychain {
 	all := first.keys.Clone()
 	for _, other := range others {
-		for _, item := range other.keys.Items() {
-			for _, holder := range item.Holders {
-				_ = all.Add(item, holder) // one certificate has one key, whatever keychain it is in
-			}
-		}
+		_ = all.Merge(other.keys) // one certificate has one key, whatever keychain it is in
 	}
 	return all
 }

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/waxseal/waxseal/agent/device"
@@ -52,7 +53,7 @@ func Open(dir string) (*Keychain, error) {
 }
 
 func (k *Keychain) load(e entry) (Item, error) {
-	item := Item{Trusted: e.Trusted, Holders: e.Holders}
+	item := Item{Trusted: e.Trusted, Holders: e.holders()}
 	der, err := readPEM(filepath.Join(k.dir, e.SHA256+".pem"), "CERTIFICATE")
 	if err != nil {
 		return item, err
@@ -78,6 +79,17 @@ func (k *Keychain) load(e entry) (Item, error) {
 	return item, nil
 }
 
+// holders are those of an entry. An index of before holders had flags does not say who brought key or trust: all did.
+func (e entry) holders() []Holder {
+	allKey := !slices.ContainsFunc(e.Holders, Holder.bringsKey)
+	allTrust := !slices.ContainsFunc(e.Holders, Holder.bringsTrust)
+	for n := range e.Holders {
+		h := &e.Holders[n]
+		h.Key, h.Trusted = e.Key && (h.Key || allKey), e.Trusted && (h.Trusted || allTrust)
+	}
+	return e.Holders
+}
+
 func readPEM(path, kind string) ([]byte, error) {
 	raw, err := os.ReadFile(path)
 	if err != nil {
@@ -94,12 +106,8 @@ func readPEM(path, kind string) ([]byte, error) {
 // then its own state, then the new keychain alone: wherever it is interrupted, what the state names is there.
 func (k *Keychain) SaveWith(old *Keychain) error {
 	both := k.Clone()
-	for _, item := range old.items {
-		for _, holder := range item.Holders {
-			if err := both.Add(item, holder); err != nil {
-				return err
-			}
-		}
+	if err := both.Merge(old); err != nil {
+		return err
 	}
 	return both.write()
 }

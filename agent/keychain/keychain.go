@@ -1,8 +1,8 @@
 // Package keychain is the software keychain of a simulated device: certificates and private keys in a folder, with a
 // note of which configuration profile brought each of them.
 //
-// Like the real one it holds a certificate once, by issuer and serial number. A key belongs to the profiles that
-// installed it, and goes with the last of them. Whether iOS drops an item that two profiles share when one of them
+// Like the real one it holds a certificate once, by issuer and serial number. A key, and the trust in a CA, belong to
+// the profiles that brought them, and go with the last of them, though the certificate stay for another one. Whether iOS drops an item that two profiles share when one of them
 // is removed is not known, so that both behaviours can be chosen.
 //
 //	index.json             what is there, and for whom
@@ -28,18 +28,36 @@ import (
 // ErrOtherKey says that a certificate is there already, with a different private key.
 var ErrOtherKey = errors.New("the keychain holds this certificate with another private key")
 
-// Holder is a payload of an installed profile that brought an item.
+// Holder is a payload of an installed profile that brought an item: its certificate at least. Add sets the flags.
 type Holder struct {
-	Profile string `json:"profile"` // top-level PayloadIdentifier
-	Payload string `json:"payload"` // PayloadUUID
+	Profile string `json:"profile"`           // top-level PayloadIdentifier
+	Payload string `json:"payload"`           // PayloadUUID
+	Key     bool   `json:"key,omitempty"`     // it brought the private key, too
+	Trusted bool   `json:"trusted,omitempty"` // it told the device to trust the certificate
 }
 
-// Item is a certificate, with its private key if the device has it.
+// is reports whether two holders are the same payload, whatever it brought.
+func (h Holder) is(other Holder) bool {
+	return h.Profile == other.Profile && h.Payload == other.Payload
+}
+
+func (h Holder) bringsKey() bool   { return h.Key }
+func (h Holder) bringsTrust() bool { return h.Trusted }
+
+// Item is a certificate, with its private key if the device has it. In a keychain, key and trust are those of its holders.
 type Item struct {
 	Certificate *x509.Certificate
 	Key         crypto.Signer
 	Trusted     bool // a root or intermediate that a profile told the device to trust
 	Holders     []Holder
+}
+
+// settle takes from an item the key or the trust that none of its holders brought.
+func (i *Item) settle() {
+	if !slices.ContainsFunc(i.Holders, Holder.bringsKey) {
+		i.Key = nil
+	}
+	i.Trusted = slices.ContainsFunc(i.Holders, Holder.bringsTrust)
 }
 
 // ID is the SHA-256 of the certificate, in lower-case hex.
@@ -74,26 +92,47 @@ func (k *Keychain) Clone() *Keychain {
 	return out
 }
 
-// Add puts a certificate, and the key if there is one, into the keychain for a payload. Adding what is there already
-// adds the holder only.
+// Add puts a certificate, and the key if there is one, into the keychain for a payload. What is there already gets
+// what the payload brings, and the holder.
 func (k *Keychain) Add(item Item, holder Holder) error {
+	holder.Key, holder.Trusted = item.Key != nil, item.Trusted
+	return k.put(item, holder)
+}
+
+// Merge adds the items of another keychain for the holders that they have there, and to each what it brought. An item
+// that is here with another key is left out, and is an error.
+func (k *Keychain) Merge(other *Keychain) error {
+	var refused []error
+	for _, item := range other.items {
+		for _, holder := range item.Holders {
+			refused = append(refused, k.put(item, holder))
+		}
+	}
+	return errors.Join(refused...)
+}
+
+// put adds as much of an item as the flags of the holder say.
+func (k *Keychain) put(item Item, holder Holder) error {
 	at := k.index(item.Certificate)
 	if at < 0 {
-		item.Holders = []Holder{holder}
-		k.items = append(k.items, item)
-		return nil
+		at = len(k.items)
+		k.items = append(k.items, Item{Certificate: item.Certificate})
 	}
 	there := &k.items[at]
-	if item.Key != nil && there.Key != nil && !samePublic(item.Key, there.Key) {
+	if holder.Key && there.Key != nil && !samePublic(item.Key, there.Key) {
 		return ErrOtherKey
 	}
-	if item.Key != nil {
+	if holder.Key {
 		there.Key = item.Key
 	}
-	there.Trusted = there.Trusted || item.Trusted
-	if !slices.Contains(there.Holders, holder) {
+	there.Trusted = there.Trusted || holder.Trusted
+	same := slices.IndexFunc(there.Holders, holder.is)
+	if same < 0 {
 		there.Holders = append(there.Holders, holder)
+		return nil
 	}
+	known := &there.Holders[same]
+	known.Key, known.Trusted = known.Key || holder.Key, known.Trusted || holder.Trusted
 	return nil
 }
 
@@ -110,7 +149,8 @@ func samePublic(a, b crypto.Signer) bool {
 	return ok && pub.Equal(b.Public())
 }
 
-// Release takes the items of a profile away for which keep says no, by payload. Keep nil takes all.
+// Release takes the items of a profile away for which keep says no, by payload. Keep nil takes all. Of an item that
+// others hold too, what only the profile brought goes: its key, or the trust in it.
 func (k *Keychain) Release(profile string, keep func(payload string) bool) {
 	gone := func(h Holder) bool { return h.Profile == profile && (keep == nil || !keep(h.Payload)) }
 	k.items = slices.DeleteFunc(k.items, func(i Item) bool {
@@ -118,14 +158,16 @@ func (k *Keychain) Release(profile string, keep func(payload string) bool) {
 	})
 	for n := range k.items {
 		k.items[n].Holders = slices.DeleteFunc(k.items[n].Holders, gone)
+		k.items[n].settle()
 	}
 }
 
-// Retain drops every holder that is not one of the given ones, and items without any: what an interrupted
-// installation may have left.
+// Retain drops every holder that is not one of the given ones, what only those brought, and items without any: what an
+// interrupted installation may have left.
 func (k *Keychain) Retain(known func(Holder) bool) {
 	for n := range k.items {
 		k.items[n].Holders = slices.DeleteFunc(k.items[n].Holders, func(h Holder) bool { return !known(h) })
+		k.items[n].settle()
 	}
 	k.items = slices.DeleteFunc(k.items, func(i Item) bool { return len(i.Holders) == 0 })
 }
@@ -164,17 +206,18 @@ func (k *Keychain) Identities() []Item {
 // Payload finds the item that a payload of a profile brought, the identity before its chain.
 func (k *Keychain) Payload(profile, payload string) (Item, bool) {
 	holder := Holder{Profile: profile, Payload: payload}
-	var found []Item
+	var chain Item
+	found := false
 	for _, item := range k.items {
-		if slices.Contains(item.Holders, holder) {
-			found = append(found, item)
+		switch at := slices.IndexFunc(item.Holders, holder.is); {
+		case at < 0:
+		case item.Holders[at].Key:
+			return item, true
+		case !found:
+			chain, found = item, true
 		}
 	}
-	sort.SliceStable(found, func(a, b int) bool { return found[a].Key != nil && found[b].Key == nil })
-	if len(found) == 0 {
-		return Item{}, false
-	}
-	return found[0], true
+	return chain, found
 }
 
 // ByFingerprint finds an item by the SHA-256 of its certificate.

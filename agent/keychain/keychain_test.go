@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -25,7 +26,7 @@ func TestAddAndRelease(t *testing.T) {
 	k := &Keychain{}
 	add := func(i Item, profile, payload string) {
 		t.Helper()
-		if err := k.Add(i, Holder{profile, payload}); err != nil {
+		if err := k.Add(i, Holder{Profile: profile, Payload: payload}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -44,7 +45,7 @@ func TestAddAndRelease(t *testing.T) {
 	if b.RSA().Equal(wrong.Key) || a.RSA().Equal(wrong.Key) {
 		wrong.Key = testpki.PoolKey(t, 8)
 	}
-	if err := k.Add(wrong, Holder{"p3", "u"}); !errors.Is(err, ErrOtherKey) {
+	if err := k.Add(wrong, Holder{Profile: "p3", Payload: "u"}); !errors.Is(err, ErrOtherKey) {
 		t.Errorf("another key: %v", err)
 	}
 	copied := k.Clone()
@@ -76,7 +77,7 @@ func TestDisk(t *testing.T) {
 	}
 	for n, id := range []*testpki.Identity{rsa, ec, {Cert: ca.Cert}} {
 		i := Item{Certificate: id.Cert, Key: id.Key, Trusted: n == 2}
-		if err := k.Add(i, Holder{"p", string(rune('a' + n))}); err != nil {
+		if err := k.Add(i, Holder{Profile: "p", Payload: string(rune('a' + n))}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -104,5 +105,94 @@ func TestDisk(t *testing.T) {
 	}
 	if _, err := Open(dir); err == nil || strings.Contains(err.Error(), "secret") {
 		t.Errorf("a broken key: %v", err)
+	}
+}
+
+// Key and trust go with the last payload that brought them, though the certificate stays for another one.
+func TestWhatAHolderBrought(t *testing.T) {
+	id := testpki.NewCA(t, "CA").Issue(t, testpki.Options{CN: "a"})
+	bare, key := Item{Certificate: id.Cert}, Item{Certificate: id.Cert, Key: id.Key}
+	root := Item{Certificate: id.Cert, Trusted: true}
+	tests := map[string]struct {
+		brought      []Item // by the profiles 0, 1, …
+		gone         string
+		key, trusted bool
+		unsaid       bool
+	}{
+		"the key's profile goes":            {[]Item{bare, key}, "1", false, false, false},
+		"the certificate's profile goes":    {[]Item{bare, key}, "0", true, false, false},
+		"one of two with the key":           {[]Item{key, key, bare}, "0", true, false, false},
+		"the trust's profile goes":          {[]Item{root, key}, "0", true, false, false},
+		"trust stays with its profile":      {[]Item{root, key}, "1", false, true, false},
+		"index of before holders had flags": {[]Item{bare, key}, "1", true, false, true},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			k := &Keychain{dir: t.TempDir()}
+			for n, brought := range tt.brought {
+				if err := k.Add(brought, Holder{Profile: string(rune('0' + n)), Payload: "u"}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			k = saved(t, k, tt.unsaid)
+			interrupted := k.Clone()
+			k.Release(tt.gone, nil)
+			interrupted.Retain(func(h Holder) bool { return h.Profile != tt.gone })
+			for _, left := range []*Keychain{k, interrupted, saved(t, k, false)} {
+				if i := left.items[0]; (i.Key != nil) != tt.key || i.Trusted != tt.trusted {
+					t.Errorf("key %v, trusted %v", i.Key != nil, i.Trusted)
+				}
+			}
+			if _, err := os.Stat(filepath.Join(k.dir, keyFile(id))); (err == nil) != tt.key {
+				t.Errorf("the file of the key: %v", err)
+			}
+		})
+	}
+}
+
+func keyFile(id *testpki.Identity) string { return Fingerprint(id.Cert) + ".key" }
+
+// saved writes a keychain and reads it again, without the flags of holders if told to.
+func saved(t *testing.T, k *Keychain, unsaid bool) *Keychain {
+	t.Helper()
+	if err := k.Save(); err != nil {
+		t.Fatal(err)
+	}
+	if path := filepath.Join(k.dir, indexName); unsaid {
+		raw, err := os.ReadFile(path)
+		flag := regexp.MustCompile(`("payload": "u"),\s+"key": true`)
+		if err != nil || !flag.Match(raw) {
+			t.Fatalf("%v\n%s", err, raw)
+		}
+		if err := os.WriteFile(path, flag.ReplaceAll(raw, []byte("$1")), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	again, err := Open(k.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return again
+}
+
+// An identity is found before its chain, even where another payload brought the key of the issuer.
+func TestPayloadOfAnIdentity(t *testing.T) {
+	ca := testpki.NewCA(t, "CA")
+	id := ca.Issue(t, testpki.Options{CN: "a"})
+	k := &Keychain{}
+	for _, step := range []struct {
+		item   Item
+		holder Holder
+	}{
+		{Item{Certificate: ca.Cert, Key: ca.Key}, Holder{Profile: "other", Payload: "u"}},
+		{Item{Certificate: ca.Cert}, Holder{Profile: "p", Payload: "u"}},
+		{Item{Certificate: id.Cert, Key: id.Key}, Holder{Profile: "p", Payload: "u"}},
+	} {
+		if err := k.Add(step.item, step.holder); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, there := k.Payload("p", "u"); !there || !got.Certificate.Equal(id.Cert) {
+		t.Errorf("%v, %v", there, got.Certificate.Subject)
 	}
 }
