@@ -88,7 +88,8 @@ func checkRights(rights int) error {
 	return nil
 }
 
-// mayReplace checks what an update of the MDM profile may change: not topic nor addresses, and no rights may be added.
+// mayReplace checks what an update of the MDM profile may change: not topic nor addresses, nor whether the server speaks to
+// users, and no rights may be added (apple.md section 1.3).
 func (in *installation) mayReplace(mdm enrollment) error {
 	old := in.device.state.MDM
 	switch {
@@ -98,6 +99,8 @@ func (in *installation) mayReplace(mdm enrollment) error {
 		return fail(domainMDM, 12009, "the device is managed already, by profile %s", old.Profile)
 	case old.Topic != mdm.Topic || old.ServerURL != mdm.ServerURL || old.CheckInURL != mdm.CheckInURL:
 		return fail(domainMDM, 12012, "an update of the MDM profile must not change Topic, ServerURL or CheckInURL")
+	case old.Users != mdm.Users:
+		return fail(domainMDM, 12012, "an update of the MDM profile must not add or remove the capability %s", capabilityUsers)
 	case mdm.AccessRights&^old.AccessRights != 0:
 		return fail(domainMDM, 12000, "an update of the MDM profile must not add access rights")
 	}

@@ -219,6 +219,8 @@ func TestRenewEnrolment(t *testing.T) {
 		"12012": func(d dict) { d["Topic"] = "com.apple.mgmt.other" },
 		"12000": func(d dict) { d["AccessRights"] = 8191 },
 		"4015":  func(d dict) { d["PayloadType"] = "com.x" },
+
+		"must not add or remove the capability": func(d dict) { d["ServerCapabilities"] = []any{capabilityUsers} },
 	} {
 		s.enrol = func(top dict) { change(top["PayloadContent"].([]any)[0].(dict)) }
 		s.send(installCommand(encode(t, s.enrolmentProfile())))
