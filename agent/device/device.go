@@ -12,7 +12,8 @@
 //	chaos            misbehaviour, comma separated words
 //	lock             held by the process that may write
 //
-// Files are replaced, never written in place. A process that dies leaves the old or the new state, not a mixture.
+// Files are replaced, never written in place. A process that dies leaves the old or the new state, not a mixture, and at
+// most a file .new-* beside it, which the next one that opens the folder for writing deletes.
 package device
 
 import (
@@ -115,9 +116,12 @@ func modelName(model string) string {
 	return "iPhone"
 }
 
+// halfWritten is how the names of files begin that are not complete yet; that of the file they become follows.
+const halfWritten = ".new-"
+
 // WriteFile replaces a file of mode 0600 in one step.
 func WriteFile(path string, data []byte) error {
-	temp, err := os.CreateTemp(filepath.Dir(path), ".new-*")
+	temp, err := os.CreateTemp(filepath.Dir(path), halfWritten+filepath.Base(path)+"-*")
 	if err != nil {
 		return fmt.Errorf("writing %s: %w", filepath.Base(path), err)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -67,4 +68,53 @@ func TestFolder(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = f.Close()
+}
+
+// A process that is killed inside WriteFile leaves a file that may hold keys; the next one deletes it.
+func TestHalfWritten(t *testing.T) {
+	dir := t.TempDir()
+	for path, goes := range map[string]bool{
+		".new-device.json-1": true, ".new-2": true, "keychain/.new-ab.key-3": true, "profiles/.new-a.mobileconfig-4": true,
+		"user/.new-device.json-5": true, "others/keychain/.new-ab.key-6": true,
+		".new-locked-7": false, ".new-world.json-8": false, "contacts/.new-ab.pem-9": false, "device.json": false,
+	} {
+		t.Run(path, func(t *testing.T) {
+			path := filepath.Join(dir, path)
+			if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			for name, data := range map[string]string{path: "secret", filepath.Join(dir, stateName): "{}"} {
+				if err := os.WriteFile(name, []byte(data), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if _, err := ReadFolder(dir); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := os.Stat(path); err != nil {
+				t.Fatal("who looks only deleted it")
+			}
+			f, err := OpenFolder(dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = f.Close()
+			if _, err := os.Stat(path); (err != nil) != goes {
+				t.Errorf("gone: %v, want %v", err != nil, goes)
+			}
+		})
+	}
+}
+
+// A file that is being written says which one it becomes.
+func TestHalfWrittenName(t *testing.T) {
+	path := filepath.Join(t.TempDir(), logonName) // a folder of that name cannot be replaced
+	if err := os.Mkdir(path, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	err := WriteFile(path, nil)
+	var failed *os.LinkError
+	if !errors.As(err, &failed) || !isSwitch(strings.TrimPrefix(filepath.Base(failed.Old), halfWritten)) {
+		t.Errorf("%v", err)
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 )
@@ -19,6 +20,7 @@ const (
 	lockedName = "locked"
 	chaosName  = "chaos"
 	logonName  = "logon"
+	worldName  = "world.json"
 )
 
 // ErrBusy says that another process works with the state folder.
@@ -30,7 +32,8 @@ type Folder struct {
 	lock *os.File
 }
 
-// OpenFolder opens a state folder, making it if there is none, and locks it for writing.
+// OpenFolder opens a state folder, making it if there is none, and locks it for writing. It deletes what processes that
+// died left half written.
 func OpenFolder(dir string) (*Folder, error) {
 	if dir == "" {
 		return nil, errors.New("no state folder given: use --state DIR")
@@ -46,7 +49,50 @@ func OpenFolder(dir string) (*Folder, error) {
 		_ = lock.Close()
 		return nil, fmt.Errorf("opening %s: %w", dir, ErrBusy)
 	}
-	return &Folder{Dir: dir, lock: lock}, nil
+	f := &Folder{Dir: dir, lock: lock}
+	if err := f.sweep(); err != nil {
+		_ = lock.Close()
+		return nil, fmt.Errorf("opening the state folder: %w", err)
+	}
+	return f, nil
+}
+
+// sweep deletes half-written files, which may hold keys, wherever the holder of the lock writes any.
+func (f *Folder) sweep() error {
+	for _, channel := range []string{"", LogonUser, LogonOthers} {
+		for _, part := range []string{"", "profiles", "keychain"} {
+			if err := sweep(f.Path(channel, part)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func sweep(dir string) error {
+	files, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, file := range files {
+		becomes, half := strings.CutPrefix(file.Name(), halfWritten)
+		if !half || isSwitch(becomes) {
+			continue
+		}
+		if err := os.Remove(filepath.Join(dir, file.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// isSwitch tells whether a file may be written by another process while this one holds the lock, so that it is not
+// known to be left over. None of them holds a secret.
+func isSwitch(name string) bool {
+	return slices.ContainsFunc([]string{lockedName, chaosName, logonName, worldName}, func(s string) bool { return strings.HasPrefix(name, s+"-") })
 }
 
 // ReadFolder opens a state folder for looking only; it waits for nobody.
