@@ -146,7 +146,7 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// open loads the state and makes a new device where there was none.
+// open loads the state, ends what was interrupted, and makes a new device where there was none.
 func (d *Device) open() error {
 	if err := d.load(); err != nil {
 		return err
@@ -158,7 +158,7 @@ func (d *Device) open() error {
 		return err
 	}
 	if d.state.UDID != "" {
-		return nil
+		return d.tidy()
 	}
 	info, err := device.NewInfo(d.cfg.Rand, d.cfg.Platform, d.cfg.Model, d.cfg.OSVersion)
 	if err != nil {

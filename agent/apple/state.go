@@ -160,6 +160,23 @@ func (d *Device) commit(next state, keys *keychain.Keychain) error {
 	return d.sweepProfiles()
 }
 
+// tidy ends what a process that died inside commit or forgetManagement had begun: keys and profiles that the state does
+// not name go from the disk, and without an enrolment the user channels do.
+func (d *Device) tidy() error {
+	for _, channel := range append(slices.Clone(d.users), d) {
+		if err := channel.keys.Save(); err != nil {
+			return err
+		}
+		if err := channel.sweepProfiles(); err != nil {
+			return err
+		}
+	}
+	if d.state.MDM != nil {
+		return nil
+	}
+	return d.forgetUsers()
+}
+
 // save writes device.json alone.
 func (d *Device) save() error { return d.folder.Save(d.state) }
 
@@ -188,7 +205,7 @@ func (d *Device) writeProfiles(next state) error {
 func (d *Device) sweepProfiles() error {
 	dir := d.folder.Path("profiles")
 	files, err := os.ReadDir(dir)
-	if err != nil {
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("sweeping profiles: %w", err)
 	}
 	for _, file := range files {

@@ -35,7 +35,8 @@ type macUser struct {
 
 func (d *Device) isMac() bool { return d.state.Platform == device.PlatformMac }
 
-// loadUsers reads the user channels that there are. With the enrolment all of them are gone, even if their folders are not.
+// loadUsers reads the user channels that there are. With the enrolment all of them are gone, even if their folders are not
+// yet: tidy takes those away.
 func (d *Device) loadUsers() error {
 	d.users = nil
 	if !d.isMac() || d.owner != nil || d.state.MDM == nil {
