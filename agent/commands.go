@@ -134,11 +134,11 @@ func (c *cli) profiles() *cobra.Command {
 	})
 	cmd.AddCommand(&cobra.Command{
 		Use: "remove IDENTIFIER --state DIR", Short: "Remove a profile by hand, as the user can", Args: cobra.ExactArgs(1),
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			if c.isPC() || c.isAndroid() {
 				return c.onlyPhone("profiles", insteadOfProfiles)
 			}
-			return c.withPhone(apple.Config{}, func(d *apple.Device) error { return d.RemoveFile(args[0]) })
+			return c.withPhone(apple.Config{}, func(d *apple.Device) error { return d.RemoveFile(cmd.Context(), args[0]) })
 		},
 	})
 	var out string

@@ -267,11 +267,12 @@ const (
 	ChaosNotNow        = "notnow"         // the first offer of each InstallProfile is answered NotNow
 	ChaosDropShared    = "drop-shared"    // a removed profile takes keychain items with it that another profile holds too
 	ChaosRejectExpired = "reject-expired" // an account may not name an expired identity
+	ChaosRemovable     = "removable"      // RemoveFile takes what the server installed too, so that it has vanished
 )
 
 // Chaos switches misbehaviour on, beside what the chaos file says. Without words it switches off what was switched on.
 func (d *Device) Chaos(words ...string) error {
-	known := []string{ChaosDuplicate, ChaosLost, ChaosForgotten, ChaosNotNow, ChaosDropShared, ChaosRejectExpired}
+	known := []string{ChaosDuplicate, ChaosLost, ChaosForgotten, ChaosNotNow, ChaosDropShared, ChaosRejectExpired, ChaosRemovable}
 	for _, word := range words {
 		if !slices.Contains(known, word) {
 			return fmt.Errorf("chaos knows no %q; there are %s", word, strings.Join(known, ", "))
@@ -338,17 +339,23 @@ func (d *Device) InstallFile(ctx context.Context, data []byte) error {
 	return d.install(ctx, data, false)
 }
 
-// RemoveFile removes a profile by hand.
-func (d *Device) RemoveFile(identifier string) error {
-	for _, u := range d.users {
-		if u.state.profile(identifier) != nil {
-			return u.removeProfile(identifier)
-		}
+// RemoveFile is the user who removes a profile by hand. With the MDM profile the enrolment goes; what came through it, no
+// user can remove alone (apple.md section 1.2; Apple: PayloadRemovalDisallowed).
+func (d *Device) RemoveFile(ctx context.Context, identifier string) error {
+	if d.state.MDM != nil && d.state.MDM.Profile == identifier {
+		return d.Unenroll(ctx)
 	}
-	if d.state.profile(identifier) == nil {
+	channel := d
+	if at := slices.IndexFunc(d.users, func(u *Device) bool { return u.state.profile(identifier) != nil }); at >= 0 {
+		channel = d.users[at]
+	}
+	switch entry := channel.state.profile(identifier); {
+	case entry == nil:
 		return fmt.Errorf("no profile %q is installed", identifier)
+	case entry.Managed && !d.chaotic(ChaosRemovable):
+		return fmt.Errorf("the profile %q was installed by the MDM server, and its user cannot remove it; it goes with the MDM profile", identifier)
 	}
-	return d.removeProfile(identifier)
+	return channel.removeProfile(identifier)
 }
 
 // ExportProfiles writes the installed profiles, opened, as XML property lists named by their identifiers.

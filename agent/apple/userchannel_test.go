@@ -1,6 +1,7 @@
 package apple
 
 import (
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -307,7 +308,8 @@ func TestLoginKeychains(t *testing.T) {
 	if list := u.last()["ProfileList"].([]any); len(list) != 1 {
 		t.Errorf("a user sees %d profiles", len(list))
 	}
-	if err := d.RemoveFile("org.user"); err != nil || len(d.Profiles()) != 2 {
+	contains(t, d.RemoveFile(t.Context(), "org.user"), "its user cannot remove it")
+	if err := errors.Join(d.Chaos(ChaosRemovable), d.RemoveFile(t.Context(), "org.user")); err != nil || len(d.Profiles()) != 2 {
 		t.Errorf("%v, %d profiles", err, len(d.Profiles()))
 	}
 	if err := d.Unenroll(t.Context()); err != nil || len(d.Keychain().Items()) != 0 || len(d.Profiles()) != 0 {

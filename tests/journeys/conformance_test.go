@@ -1,6 +1,7 @@
 package journeys
 
 import (
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -8,7 +9,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// platform is what differs between platforms in how a device comes in and how its user loses something. All else is the
+// platform is what differs between platforms in how a device comes in and how it loses something. All else is the
 // same words of the same programs; a further platform adds a line to platforms and passes every script of the folder
 // conformance.
 type platform struct {
@@ -21,7 +22,7 @@ type platform struct {
 func platforms() []platform {
 	return []platform{
 		{"ios", []string{"--os-version", "18.1"}, joinByLink, loseProfile},
-		{"macos", []string{"--os-version", "15.1"}, joinByLink, loseProfile},
+		{"macos", []string{"--os-version", "15.1"}, joinByLink, loseKey},
 		{"windows", []string{"--os-version", "10.0.22631"}, joinBySecret, loseKey},
 		{"android", []string{"--os-version", "15"}, joinByLink, loseKey},
 	}
@@ -74,7 +75,7 @@ func joinBySecret(ts *testscript.TestScript, p platform, neg bool, args []string
 	enrolPC(ts, neg, append([]string{args[0], args[1]}, append(p.flags, args[2:]...)...))
 }
 
-// lose STATE lets the user of the device remove keys of the history by hand.
+// lose STATE lets keys of the history vanish from the device.
 func lose(ts *testscript.TestScript, neg bool, args []string) {
 	positive(ts, neg)
 	need(ts, len(args) == 1, "lose STATE")
@@ -96,8 +97,9 @@ func encryptionKeys(ts *testscript.TestScript, state string) int {
 	return n
 }
 
-// loseProfile removes the profile with the history.
+// loseProfile removes the profile with the history. A user cannot do that, so the device is told to let it happen.
 func loseProfile(ts *testscript.TestScript, state string) {
+	ts.Check(os.WriteFile(filepath.Join(ts.MkAbs(state), "chaos"), []byte("removable"), 0o600))
 	ts.Check(ts.Exec("waxseal-agent", "profiles", "list", "--state", state))
 	for line := range strings.Lines(ts.ReadFile("stdout")) {
 		if identifier, _, _ := strings.Cut(line, "\t"); strings.HasSuffix(identifier, ".history") {
