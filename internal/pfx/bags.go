@@ -27,6 +27,19 @@ type label struct {
 	localKeyID string
 }
 
+// tie is what pairs a key with its certificate in a file that is tied: localKeyID, else friendlyName.
+func (l label) tie() string {
+	switch {
+	case l.localKeyID != "":
+		return "localKeyID " + l.localKeyID
+	case l.name != "":
+		return "friendlyName " + l.name
+	}
+	return ""
+}
+
+func (l label) tiedTo(other label) bool { return l.tie() != "" && l.tie() == other.tie() }
+
 type keyEntry struct {
 	label
 	key    crypto.PrivateKey
@@ -127,8 +140,12 @@ func (r *reader) readBags(contents []byte, depth int) error {
 }
 
 func (r *reader) readBag(bag safeBag, depth int) error {
-	l := readLabel(bag.Attributes)
-	switch bag.Type.String() {
+	l, kind := readLabel(bag.Attributes), bag.Type.String()
+	if r.tied && (kind == oidKeyBag || kind == oidSafeContentsBag) {
+		r.skipped = true
+		return nil
+	}
+	switch kind {
 	case oidKeyBag:
 		return r.addKey(bag.Value.Bytes, l)
 	case oidShroudedKeyBag:
@@ -170,7 +187,7 @@ func (r *reader) addKey(der []byte, l label) error {
 		return &UnsupportedError{fmt.Sprintf("a private key of type %T", key)}
 	}
 	for _, known := range r.keys {
-		if known.public.Equal(signer.Public()) {
+		if !r.tied && known.public.Equal(signer.Public()) {
 			return nil
 		}
 	}
@@ -221,7 +238,7 @@ func (r *reader) addCert(der []byte, l label) error {
 		return &UnsupportedError{fmt.Sprintf("a certificate with an RSA key of %d bits", key.N.BitLen())}
 	}
 	for _, known := range r.certs {
-		if known.cert.Equal(cert) {
+		if !r.tied && known.cert.Equal(cert) {
 			return nil
 		}
 	}

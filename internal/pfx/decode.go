@@ -16,18 +16,27 @@ import (
 // reader collects what a file holds.
 type reader struct {
 	budget
-	pw    passphrase
-	keys  []keyEntry
-	certs []certEntry
+	pw      passphrase
+	keys    []keyEntry
+	certs   []certEntry
+	tied    bool // see DecodeTied
+	skipped bool // a bag that DecodeTied does not look into
 }
 
 // Decode reads every private key of a file with its certificate. The file may be BER, and encrypted with anything
 // from RC2 to AES; a key that has no certificate in the file is an error, because it would be lost silently.
 func Decode(ber []byte, password string) ([]Identity, error) {
-	return decode(ber, password, MaxIterations)
+	return decode(ber, password, MaxIterations, false)
 }
 
-func decode(ber []byte, password string, iterations int) ([]Identity, error) {
+// DecodeTied reads a file as Apple's importers do (Security's p12import.c): keys in shrouded bags only, and nothing out of
+// bags within bags. A key belongs to the certificate whose bag has the same localKeyID or, where there is none, the same
+// friendlyName, and not to any other with its public key. Of several bags that are alike in that, the last counts.
+func DecodeTied(ber []byte, password string) ([]Identity, error) {
+	return decode(ber, password, MaxIterations, true)
+}
+
+func decode(ber []byte, password string, iterations int, tied bool) ([]Identity, error) {
 	file, safe, err := parse(ber)
 	if err != nil {
 		return nil, err
@@ -42,7 +51,7 @@ func decode(ber []byte, password string, iterations int) ([]Identity, error) {
 		candidates = []passphrase{pw}
 	}
 	for _, pw := range candidates {
-		r := reader{budget: budget, pw: pw}
+		r := reader{budget: budget, pw: pw, tied: tied}
 		err = r.readSafe(safe)
 		if err == nil {
 			return r.pair()

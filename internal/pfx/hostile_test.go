@@ -24,15 +24,7 @@ func TestGiantKeys(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, id, _ := home(t, testpki.RSA2048)
-	bag := func(raw []byte) []byte {
-		octet, err1 := asn1.Marshal(raw)
-		der, err2 := asn1.Marshal(certBag{Type: asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 22, 1},
-			Cert: asn1.RawValue{Class: asn1.ClassContextSpecific, Tag: 0, IsCompound: true, Bytes: octet}})
-		if err1 != nil || err2 != nil {
-			t.Fatal(err1, err2)
-		}
-		return der
-	}
+	bag := func(raw []byte) []byte { return bagOf(t, raw) }
 	if err := r.addCert(bag(make([]byte, maxCertDER+1)), label{}); !errors.As(err, &unsupported) {
 		t.Errorf("a giant certificate: %v", err)
 	}
@@ -42,6 +34,22 @@ func TestGiantKeys(t *testing.T) {
 	if err := r.addCert(bag(id.Cert.Raw), label{}); err != nil || len(r.certs) != 1 {
 		t.Errorf("a common one: %v", err)
 	}
+}
+
+// bagOf is the value of a certificate bag.
+func bagOf(t *testing.T, raw []byte) []byte {
+	t.Helper()
+	octet, err1 := asn1.Marshal(raw)
+	der, err2 := asn1.Marshal(certBag{Type: asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 22, 1}, Cert: explicit(octet)})
+	if err := errors.Join(err1, err2); err != nil {
+		t.Fatal(err)
+	}
+	return der
+}
+
+// explicit is what carries a value with the tag [0].
+func explicit(der []byte) asn1.RawValue {
+	return asn1.RawValue{Class: asn1.ClassContextSpecific, Tag: 0, IsCompound: true, Bytes: der}
 }
 
 // withKey puts another public key into a certificate, whose signature is wrong then.

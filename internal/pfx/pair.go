@@ -3,19 +3,26 @@ package pfx
 import (
 	"bytes"
 	"crypto/x509"
+	"fmt"
+	"slices"
 )
 
 // maxChain bounds the issuers above one certificate.
 const maxChain = 10
 
-// pair joins every key with the certificates of its public key. A renewed certificate may keep the key: each gives an
-// identity of its own, the one that the file itself ties to the key first.
+// pair joins every key with its certificates.
 func (r *reader) pair() ([]Identity, error) {
-	if len(r.keys) == 0 {
+	switch {
+	case len(r.keys) == 0 && r.skipped:
+		return nil, fmt.Errorf("%w in a shrouded key bag; bags of other kinds are skipped", ErrNoKey)
+	case len(r.keys) == 0:
 		return nil, ErrNoKey
 	}
 	var out []Identity
-	for _, key := range r.keys {
+	for n, key := range r.keys {
+		if r.tied && slices.ContainsFunc(r.keys[n+1:], func(later keyEntry) bool { return later.tiedTo(key.label) }) {
+			continue
+		}
 		found := r.identities(key)
 		if len(found) == 0 {
 			return nil, r.mismatch(key)
@@ -25,16 +32,18 @@ func (r *reader) pair() ([]Identity, error) {
 	return out, nil
 }
 
+// identities are those of the certificates with the key's public key. A renewed certificate may keep the key: each gives an
+// identity of its own, the one that the file itself ties to the key first.
 func (r *reader) identities(key keyEntry) []Identity {
+	if r.tied {
+		return r.tiedIdentity(key)
+	}
 	var tied, others []Identity
 	for _, c := range r.certs {
 		if !key.public.Equal(c.cert.PublicKey) {
 			continue
 		}
-		id := Identity{PrivateKey: key.key, Certificate: c.cert, Chain: r.chain(c.cert), FriendlyName: c.name}
-		if id.FriendlyName == "" {
-			id.FriendlyName = key.name
-		}
+		id := r.identity(key, c)
 		if key.localKeyID != "" && key.localKeyID == c.localKeyID {
 			tied = append(tied, id)
 		} else {
@@ -44,8 +53,30 @@ func (r *reader) identities(key keyEntry) []Identity {
 	return append(tied, others...)
 }
 
+// tiedIdentity is that of the last certificate tied to the key, if it has the key's public key.
+func (r *reader) tiedIdentity(key keyEntry) []Identity {
+	for _, c := range slices.Backward(r.certs) {
+		switch {
+		case !c.tiedTo(key.label):
+		case key.public.Equal(c.cert.PublicKey):
+			return []Identity{r.identity(key, c)}
+		default:
+			return nil
+		}
+	}
+	return nil
+}
+
+func (r *reader) identity(key keyEntry, c certEntry) Identity {
+	id := Identity{PrivateKey: key.key, Certificate: c.cert, Chain: r.chain(c.cert), FriendlyName: c.name}
+	if id.FriendlyName == "" {
+		id.FriendlyName = key.name
+	}
+	return id
+}
+
 func (r *reader) mismatch(key keyEntry) error {
-	err := &KeyMismatchError{FriendlyName: key.name}
+	err := &KeyMismatchError{FriendlyName: key.name, Tied: r.tied}
 	for _, c := range r.certs {
 		err.Certificates = append(err.Certificates, c.cert.Subject.String())
 	}

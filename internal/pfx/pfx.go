@@ -35,12 +35,14 @@ func (e *UnsupportedError) Error() string {
 	return fmt.Sprintf("the PKCS #12 file uses %s, which is not supported", e.Algorithm)
 }
 
-// KeyMismatchError says that a private key has no certificate with its public key in the file.
+// KeyMismatchError says that a private key has no certificate with its public key in the file, or none that is tied to it.
 type KeyMismatchError struct {
 	// FriendlyName is the key's name in the file, often empty.
 	FriendlyName string
 	// Certificates are the subjects of the certificates that were found.
 	Certificates []string
+	// Tied: localKeyID, else friendlyName, must be the same on both (DecodeTied).
+	Tied bool
 }
 
 func (e *KeyMismatchError) Error() string {
@@ -51,7 +53,11 @@ func (e *KeyMismatchError) Error() string {
 	if len(e.Certificates) == 0 {
 		return key + " has no certificate in the PKCS #12 file"
 	}
-	return fmt.Sprintf("%s belongs to none of the certificates in the PKCS #12 file (%s)", key, printable(strings.Join(e.Certificates, "; ")))
+	by := ""
+	if e.Tied {
+		by = " by localKeyID, else friendlyName, which must be the same on both"
+	}
+	return fmt.Sprintf("%s belongs to none of the certificates in the PKCS #12 file%s (%s)", key, by, printable(strings.Join(e.Certificates, "; ")))
 }
 
 // printable keeps what a file says from driving the terminal.

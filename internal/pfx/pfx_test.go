@@ -370,15 +370,18 @@ func FuzzDecode(f *testing.F) {
 	for _, name := range []string{"two-keys.p12", "plain.p12", "nomac-legacy.p12", "nomac-aes.p12"} {
 		f.Add(testdata(f, name))
 	}
+	f.Add(testpki.Untie(f, legacy(f, id), id.Cert, "pw"))
 	f.Add([]byte{0x30, 0x80, 0, 0})
 	f.Fuzz(func(t *testing.T, data []byte) {
-		ids, err := decode(data, "pw", 5000)
-		if err == nil && len(ids) == 0 {
-			t.Error("neither identities nor an error")
-		}
-		for _, id := range ids {
-			if id.PrivateKey == nil || id.Certificate == nil {
-				t.Error("half an identity")
+		for _, tied := range []bool{false, true} {
+			ids, err := decode(data, "pw", 5000, tied)
+			if err == nil && len(ids) == 0 {
+				t.Error("neither identities nor an error")
+			}
+			for _, id := range ids {
+				if id.PrivateKey == nil || id.Certificate == nil {
+					t.Error("half an identity")
+				}
 			}
 		}
 	})
