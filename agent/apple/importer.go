@@ -19,7 +19,8 @@ import (
 // This file holds the rules by which Apple's importers take or refuse a PKCS#12 file, read from Apple's Security
 // sources (p12import.c, p12pbegen.c): up to iOS 17 the PKCS#12 PBEs with SHA-1 and a SHA-1 MAC; from iOS 18 also
 // PBES2, but only AES-256-CBC with PBKDF2 and HMAC-SHA-256, and MACs of the SHA-2 family. Never PBMAC1. Which importer
-// the profile installer of macOS calls is not known, so that a Mac is given the old rules.
+// the profile installer of macOS calls is not known, so that a Mac is given the old rules. Which bags an importer looks
+// into, and which key it gives to which certificate, is the business of pfx.DecodeTied.
 
 // importError says which rule a file breaks.
 type importError struct {

@@ -67,7 +67,7 @@ func oneCertificate(data []byte) (*x509.Certificate, error) {
 }
 
 // pkcs12 installs an identity. A wrong password and an algorithm that the device's importer does not know look the
-// same from outside, 9000; the text tells them apart.
+// same from outside, 9000; the text tells them apart. What is no identity by the importer's rules is 9006.
 func (in *installation) pkcs12(p payload) error {
 	data, err := required[[]byte](p, "PayloadContent")
 	if err != nil {
@@ -80,7 +80,7 @@ func (in *installation) pkcs12(p payload) error {
 	if err := importable(data, in.device.state.Info); err != nil {
 		return fail(domainCertificate, importCode(err), "payload %s: %v", p.id(), err)
 	}
-	identities, err := pfx.Decode(data, password)
+	identities, err := pfx.DecodeTied(data, password)
 	if err != nil {
 		return fail(domainCertificate, pfxCode(err), "payload %s: %v", p.id(), err)
 	}
