@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/waxseal/waxseal/agent/keychain"
 	"github.com/waxseal/waxseal/internal/cms"
@@ -192,20 +193,18 @@ func (p *profile) decrypt(keys *keychain.Keychain) (any, error) {
 	return value, nil
 }
 
-// openWith decrypts a message with the identity that it names.
+// openWith decrypts a message with an identity that it names, each tried once, however often it is named.
 func openWith(keys *keychain.Keychain, sealed []byte) ([]byte, error) {
 	recipients, err := cms.Recipients(sealed)
 	if err != nil {
 		return nil, err
 	}
 	for _, item := range keys.Identities() {
-		for _, recipient := range recipients {
-			if !recipient.Matches(item.Certificate) {
-				continue
-			}
-			if plain, err := cms.Decrypt(sealed, item.Certificate, item.Key); err == nil {
-				return plain, nil
-			}
+		if !slices.ContainsFunc(recipients, func(r cms.Recipient) bool { return r.Matches(item.Certificate) }) {
+			continue
+		}
+		if plain, err := cms.Decrypt(sealed, item.Certificate, item.Key); err == nil {
+			return plain, nil
 		}
 	}
 	return nil, errors.New("cannot decrypt")

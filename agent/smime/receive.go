@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/waxseal/waxseal/internal/cms"
@@ -64,21 +65,20 @@ func isPKCS7(kind string) bool {
 	return kind == "application/pkcs7-mime" || kind == "application/x-pkcs7-mime"
 }
 
-// open tries every key that a recipient info names. A key that matches and fails is not told from one that is missing.
+// open tries every key that a recipient info names, each once: cms.Decrypt bounds what a message costs that names one
+// again and again. A key that matches and fails is not told from one that is missing.
 func open(sealed []byte, history []Key) ([]byte, Key, error) {
 	recipients, err := cms.Recipients(sealed)
 	if err != nil {
 		return nil, Key{}, ErrDecrypt
 	}
 	for _, key := range history {
-		for _, recipient := range recipients {
-			if !recipient.Matches(key.Certificate) {
-				continue
-			}
-			content, err := cms.Decrypt(sealed, key.Certificate, key.Key)
-			if err == nil && wellFormed(content) {
-				return content, key, nil
-			}
+		if !slices.ContainsFunc(recipients, func(r cms.Recipient) bool { return r.Matches(key.Certificate) }) {
+			continue
+		}
+		content, err := cms.Decrypt(sealed, key.Certificate, key.Key)
+		if err == nil && wellFormed(content) {
+			return content, key, nil
 		}
 	}
 	return nil, Key{}, ErrDecrypt
