@@ -80,10 +80,18 @@ func (p *Program) trusted(cert *x509.Certificate, along []*x509.Certificate) err
 	for _, c := range append(slices.Clone(along), p.Device.Keychain().Certificates()...) {
 		intermediates.AddCert(c)
 	}
-	_, err = cert.Verify(x509.VerifyOptions{
+	chains, err := cert.Verify(x509.VerifyOptions{
 		Roots: roots, Intermediates: intermediates, CurrentTime: p.Device.Now(),
 		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageEmailProtection},
 	})
+	if err != nil {
+		return err
+	}
+	for _, chain := range chains { // one that fits is enough
+		if err = constrained(chain); err == nil {
+			return nil
+		}
+	}
 	return err
 }
 
