@@ -27,8 +27,7 @@ func (in *installation) smime(p payload, a *Account) error {
 	if in.device.isMac() { // Mail on the Mac has no S/MIME keys and ignores them
 		return nil
 	}
-	a.SignByDefault = proplist.Bool(p.dict, "SMIMESigningEnabled")
-	a.EncryptDefault = proplist.Bool(p.dict, "SMIMEEncryptByDefault")
+	a.switches(p)
 	var err error
 	if a.SigningUUID, err = in.reference(p, "SMIMESigningCertificateUUID", a.Address, CanSign); err != nil {
 		return err
@@ -36,6 +35,26 @@ func (in *installation) smime(p payload, a *Account) error {
 	a.EncryptionUUID, err = in.reference(p, "SMIMEEncryptionCertificateUUID", a.Address, CanEncrypt)
 	return err
 }
+
+// switches reads what is on in an account and what the user may change; both are false unless the payload says
+// otherwise. A switch for each message, in its names of today and before iOS 12, lets the user encrypt, and so does a
+// free choice of the identity (Apple's com.apple.mail.managed.yaml).
+func (a *Account) switches(p payload) {
+	on := func(key string) bool { return proplist.Bool(p.dict, key) }
+	a.SignByDefault = on("SMIMESigningEnabled")
+	a.SigningOverride = on("SMIMESigningUserOverrideable")
+	a.SigningUUIDOverride = on("SMIMESigningCertificateUUIDUserOverrideable")
+	a.EncryptDefault = on("SMIMEEncryptByDefault")
+	a.EncryptionUUIDOverride = on("SMIMEEncryptionCertificateUUIDUserOverrideable")
+	a.EncryptOverride = a.EncryptionUUIDOverride || on("SMIMEEncryptByDefaultUserOverrideable") ||
+		on("SMIMEEnableEncryptionPerMessageSwitch") || on("SMIMEEnablePerMessageSwitch") || on("SMIMEEncryptionEnabled")
+}
+
+// MaySign reports whether mail of the account is signed, or the user may have it signed.
+func (a Account) MaySign() bool { return a.SignByDefault || a.SigningOverride }
+
+// MayEncrypt reports whether mail of the account is encrypted, or the user may have it encrypted.
+func (a Account) MayEncrypt() bool { return a.EncryptDefault || a.EncryptOverride }
 
 // reference resolves one of the UUIDs.
 func (in *installation) reference(p payload, key, address string, usable func(*x509.Certificate) bool) (string, error) {

@@ -76,6 +76,11 @@ type Account struct {
 	EncryptDefault bool   `json:"encryptByDefault"`
 	SigningUUID    string `json:"signingUUID,omitempty"`
 	EncryptionUUID string `json:"encryptionUUID,omitempty"`
+	// What its profile lets the user do: switch signing or encryption on, choose the identity for it.
+	SigningOverride        bool `json:"signingOverrideable,omitempty"`
+	SigningUUIDOverride    bool `json:"signingUUIDOverrideable,omitempty"`
+	EncryptOverride        bool `json:"encryptOverrideable,omitempty"`
+	EncryptionUUIDOverride bool `json:"encryptionUUIDOverrideable,omitempty"`
 }
 
 // load reads what is on disk.

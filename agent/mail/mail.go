@@ -74,10 +74,10 @@ func sender(message []byte, from string) (string, error) {
 	return addresses[0], nil
 }
 
-// account finds the mail account of an address.
+// account finds the mail account of an address whose settings bind the mail program. Those of a Mac have none for S/MIME.
 func (p *Program) account(address string) (apple.Account, bool) {
 	holder, ok := p.Device.(accountHolder)
-	if !ok {
+	if _, mac := p.Device.(preferrer); mac || !ok {
 		return apple.Account{}, false
 	}
 	for _, a := range holder.Accounts() {
@@ -88,24 +88,35 @@ func (p *Program) account(address string) (apple.Account, bool) {
 	return apple.Account{}, false
 }
 
-// signing is the identity that signs for an address: what is preferred; what the account names; else the newest valid
-// one for the address that may sign.
+// signing is the identity that signs for an address: what is preferred; what the account names; else, if no account
+// forbids the choice, the newest valid one for the address that may sign.
 func (p *Program) signing(address string) (keychain.Item, error) {
 	if prefs, ok := p.Device.(preferrer); ok {
 		if item, there := prefs.PreferredIdentity(address); there && apple.CanSign(item.Certificate) {
 			return item, nil
 		}
 	}
-	if a, there := p.account(address); there && a.SigningUUID != "" {
-		if item, found := p.Device.Keychain().Payload(a.Profile, a.SigningUUID); found && item.Key != nil {
-			return item, nil
-		}
-		return keychain.Item{}, fmt.Errorf("the signing identity of the account %s is not in the keychain", address)
+	if a, there := p.account(address); there && (!a.MaySign() || a.SigningUUID != "" || !a.SigningUUIDOverride) {
+		return p.accountSigning(a)
 	}
 	if item, found := p.newest(address, apple.CanSign); found {
 		return item, p.mayStillSign(item)
 	}
 	return keychain.Item{}, fmt.Errorf("the keychain has no certificate with which %s may sign", address)
+}
+
+// accountSigning is the identity of an account that leaves no choice.
+func (p *Program) accountSigning(a apple.Account) (keychain.Item, error) {
+	switch {
+	case !a.MaySign():
+		return keychain.Item{}, fmt.Errorf("the account %s does not sign, and its profile has neither SMIMESigningEnabled nor SMIMESigningUserOverrideable", a.Address)
+	case a.SigningUUID == "":
+		return keychain.Item{}, fmt.Errorf("the account %s has no signing identity, and its profile has neither SMIMESigningCertificateUUID nor SMIMESigningCertificateUUIDUserOverrideable", a.Address)
+	}
+	if item, found := p.Device.Keychain().Payload(a.Profile, a.SigningUUID); found && item.Key != nil {
+		return item, nil
+	}
+	return keychain.Item{}, fmt.Errorf("the signing identity of the account %s is not in the keychain", a.Address)
 }
 
 // mayStillSign refuses an expired certificate where the mail program chose it itself: Outlook and Mail on a Mac offer
@@ -134,9 +145,9 @@ func (p *Program) encryption(address string) (keychain.Item, bool) {
 	if item, there := p.preferred(address); there {
 		return item, true
 	}
-	if a, there := p.account(address); there && a.EncryptionUUID != "" {
-		if item, found := p.Device.Keychain().Payload(a.Profile, a.EncryptionUUID); found {
-			return item, true
+	if a, there := p.account(address); there {
+		if item, found := p.Device.Keychain().Payload(a.Profile, a.EncryptionUUID); found || !a.EncryptionUUIDOverride {
+			return item, found
 		}
 	}
 	return p.newest(address, apple.CanEncrypt)
@@ -216,6 +227,9 @@ func (p *Program) Encrypt(message []byte, from string, given []*x509.Certificate
 	address, err := sender(message, from)
 	if err != nil {
 		return nil, "", err
+	}
+	if a, there := p.account(address); there && !a.MayEncrypt() {
+		return nil, "", fmt.Errorf("the account %s does not encrypt, and its profile has neither SMIMEEncryptByDefault nor a key that lets the user switch it on", a.Address)
 	}
 	recipients, err := p.recipients(message, given)
 	if err != nil {

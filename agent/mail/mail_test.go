@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"errors"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -55,15 +56,24 @@ func newPerson(t *testing.T, ca *testpki.CA, address string) *person {
 	p.encrypt = ca.Issue(t, o)
 	o.NotBefore, o.NotAfter = testpki.Now().AddDate(-9, 0, 0), testpki.Now().AddDate(-8, 0, 0)
 	p.old = ca.Issue(t, o)
-	p.install(t, "org.mail", payload("com.apple.security.root", "root", dict{"PayloadContent": ca.Cert.Raw}),
-		p12(t, "sign", p.sign), p12(t, "encrypt", p.encrypt), p12(t, "old", p.old),
-		payload("com.apple.mail.managed", "mail", dict{
-			"EmailAccountType": "EmailTypeIMAP", "EmailAddress": address,
-			"IncomingMailServerAuthentication": "EmailAuthNone", "IncomingMailServerHostName": "imap",
-			"OutgoingMailServerAuthentication": "EmailAuthNone", "OutgoingMailServerHostName": "smtp",
-			"SMIMESigningCertificateUUID": "U-sign", "SMIMEEncryptionCertificateUUID": "U-encrypt",
-		}))
+	p.setUp(t, ca, address, dict{
+		"SMIMESigningEnabled": true, "SMIMESigningCertificateUUID": "U-sign",
+		"SMIMEEnableEncryptionPerMessageSwitch": true, "SMIMEEncryptionCertificateUUID": "U-encrypt",
+	})
 	return p
+}
+
+// setUp installs the account, with S/MIME keys, in place of an earlier one.
+func (p *person) setUp(t *testing.T, ca *testpki.CA, address string, smime dict) {
+	t.Helper()
+	account := dict{
+		"EmailAccountType": "EmailTypeIMAP", "EmailAddress": address,
+		"IncomingMailServerAuthentication": "EmailAuthNone", "IncomingMailServerHostName": "imap",
+		"OutgoingMailServerAuthentication": "EmailAuthNone", "OutgoingMailServerHostName": "smtp",
+	}
+	maps.Copy(account, smime)
+	p.install(t, "org.mail", payload("com.apple.security.root", "root", dict{"PayloadContent": ca.Cert.Raw}),
+		p12(t, "sign", p.sign), p12(t, "encrypt", p.encrypt), p12(t, "old", p.old), payload("com.apple.mail.managed", "mail", account))
 }
 
 func payload(kind, name string, more dict) dict {
