@@ -60,6 +60,7 @@ func TestMacSigns(t *testing.T) {
 	ca := testpki.NewCA(t, "mail CA")
 	const signs, encrypts = x509.KeyUsageDigitalSignature, x509.KeyUsageKeyEncipherment
 	expired, older, newer := years(t, ca, -3, -1, signs), years(t, ca, -2, 2, signs), years(t, ca, -1, 2, signs)
+	coming := years(t, ca, 1, 2, signs)
 	tests := map[string]struct {
 		preferred *testpki.Identity
 		there     []*testpki.Identity
@@ -70,6 +71,9 @@ func TestMacSigns(t *testing.T) {
 		"none is":       {nil, []*testpki.Identity{expired, older, newer}, newer, ""},
 		"cannot sign":   {years(t, ca, -1, 2, encrypts), []*testpki.Identity{older}, older, ""},
 		"all expired":   {nil, []*testpki.Identity{expired}, nil, "expired"},
+		"one to come":   {nil, []*testpki.Identity{older, coming}, older, ""},
+		"none yet":      {nil, []*testpki.Identity{coming}, nil, "not valid before 2027-03-02"},
+		"no more":       {nil, []*testpki.Identity{expired, coming}, nil, "expired"},
 		"nothing there": {nil, nil, nil, "no certificate"},
 	}
 	for name, tt := range tests {

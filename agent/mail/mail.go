@@ -100,7 +100,7 @@ func (p *Program) signing(address string) (keychain.Item, error) {
 		return p.accountSigning(a)
 	}
 	if item, found := p.newest(address, apple.CanSign); found {
-		return item, p.mayStillSign(item)
+		return item, p.maySignNow(item)
 	}
 	return keychain.Item{}, fmt.Errorf("the keychain has no certificate with which %s may sign", address)
 }
@@ -119,13 +119,18 @@ func (p *Program) accountSigning(a apple.Account) (keychain.Item, error) {
 	return keychain.Item{}, fmt.Errorf("the signing identity of the account %s is not in the keychain", a.Address)
 }
 
-// mayStillSign refuses an expired certificate where the mail program chose it itself: Outlook and Mail on a Mac offer
-// only valid ones.
-func (p *Program) mayStillSign(item keychain.Item) error {
+// maySignNow refuses a certificate that is not valid now where the mail program chose it itself: Outlook and Mail on a
+// Mac offer only valid ones.
+func (p *Program) maySignNow(item keychain.Item) error {
 	_, phone := p.Device.(accountHolder)
 	_, mac := p.Device.(preferrer)
-	if end := item.Certificate.NotAfter; (!phone || mac) && p.Device.Now().After(end) {
+	now, begin, end := p.Device.Now(), item.Certificate.NotBefore, item.Certificate.NotAfter
+	switch {
+	case phone && !mac:
+	case now.After(end):
 		return fmt.Errorf("the newest certificate that may sign expired on %s", end.Format(time.DateOnly))
+	case now.Before(begin):
+		return fmt.Errorf("the only certificate that may sign is not valid before %s", begin.Format(time.DateOnly))
 	}
 	return nil
 }
@@ -161,25 +166,22 @@ func (p *Program) newest(address string, usable func(*x509.Certificate) bool) (k
 			found = append(found, item)
 		}
 	}
-	now := p.Device.Now()
-	slices.SortStableFunc(found, func(a, b keychain.Item) int {
-		return after(now.After(b.Certificate.NotAfter), now.After(a.Certificate.NotAfter))
-	})
+	slices.SortStableFunc(found, func(a, b keychain.Item) int { return p.rank(a.Certificate) - p.rank(b.Certificate) })
 	if len(found) == 0 {
 		return keychain.Item{}, false
 	}
 	return found[0], true
 }
 
-// after orders what has not expired before what has.
-func after(b, a bool) int {
-	switch {
-	case a == b:
-		return 0
-	case a:
+// rank orders what is valid now before what has expired, and last what is not valid yet.
+func (p *Program) rank(cert *x509.Certificate) int {
+	switch now := p.Device.Now(); {
+	case now.Before(cert.NotBefore):
+		return 2
+	case now.After(cert.NotAfter):
 		return 1
 	}
-	return -1
+	return 0
 }
 
 func has(cert *x509.Certificate, address string) bool {
