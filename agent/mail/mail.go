@@ -223,8 +223,8 @@ func (p *Program) chain(cert *x509.Certificate) []*x509.Certificate {
 }
 
 // Encrypt encrypts a message to everybody whom it is for, and to its sender. Certificates that are given are taken
-// beside those that are remembered; with any given, nobody has to be remembered. The warning says that the sender
-// will not be able to read the copy.
+// beside those that are remembered; with any given, nobody has to be remembered. The warning says which
+// certificates are not valid now, and that the sender will not be able to read the copy.
 func (p *Program) Encrypt(message []byte, from string, given []*x509.Certificate) (out []byte, warning string, err error) {
 	address, err := sender(message, from)
 	if err != nil {
@@ -237,13 +237,35 @@ func (p *Program) Encrypt(message []byte, from string, given []*x509.Certificate
 	if err != nil {
 		return nil, "", err
 	}
+	warnings, err := p.check(recipients)
+	if err != nil {
+		return nil, "", err
+	}
 	if own, there := p.encryption(address); there {
 		recipients = append(recipients, own.Certificate)
 	} else {
-		warning = fmt.Sprintf("the keychain has no encryption certificate for %s: the sender cannot open this message", address)
+		warnings = append(warnings, fmt.Sprintf("the keychain has no encryption certificate for %s: the sender cannot open this message", address))
 	}
 	out, err = smime.Encrypt(p.Rand, message, recipients)
-	return out, warning, err
+	return out, strings.Join(warnings, "; "), err
+}
+
+// check refuses recipients' certificates that were not made for encryption, as mail programs do, and warns of those
+// that are not valid now: their owners may still have the keys.
+func (p *Program) check(recipients []*x509.Certificate) (warnings []string, err error) {
+	now := p.Device.Now()
+	for _, cert := range recipients {
+		who := fmt.Sprintf("the certificate of %s (serial %X)", strings.Join(apple.Addresses(cert), ", "), cert.SerialNumber)
+		switch {
+		case !apple.CanEncrypt(cert):
+			return nil, fmt.Errorf("%s is not for encryption; give one that has the key usage for it", who)
+		case now.After(cert.NotAfter):
+			warnings = append(warnings, fmt.Sprintf("%s expired on %s", who, cert.NotAfter.Format(time.DateOnly)))
+		case now.Before(cert.NotBefore):
+			warnings = append(warnings, fmt.Sprintf("%s is not valid before %s", who, cert.NotBefore.Format(time.DateOnly)))
+		}
+	}
+	return warnings, nil
 }
 
 func (p *Program) recipients(message []byte, given []*x509.Certificate) ([]*x509.Certificate, error) {
@@ -267,7 +289,9 @@ func (p *Program) recipients(message []byte, given []*x509.Certificate) ([]*x509
 				missing = append(missing, address)
 				continue
 			}
-			out = append(out, cert)
+			if !slices.ContainsFunc(out, cert.Equal) {
+				out = append(out, cert)
+			}
 		}
 	}
 	if len(missing) > 0 && len(given) == 0 {

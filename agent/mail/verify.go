@@ -2,17 +2,13 @@ package mail
 
 import (
 	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/waxseal/waxseal/agent/apple"
-	"github.com/waxseal/waxseal/agent/device"
 	"github.com/waxseal/waxseal/agent/smime"
 )
 
@@ -21,13 +17,13 @@ type Verdict struct {
 	Message    []byte // the signed content
 	Signer     *x509.Certificate
 	From       string
-	Remembered *x509.Certificate // the sender's encryption certificate, if it came along
+	Remembered *x509.Certificate // the sender's encryption certificate, if it came along and is what is known now
 	Reason     error             // of a nested signature that is not to be believed
 }
 
 // Verify checks that the signature fits, that the signer's certificate was made for mail and leads to a root that the
 // device trusts, and that it names the sender (RFC 8550 sections 3 and 4). It then remembers the sender's encryption
-// certificate.
+// certificate, unless a later message brought one.
 func (p *Program) Verify(message []byte) (*Verdict, error) {
 	verified, err := smime.Verify(message)
 	if err != nil {
@@ -43,11 +39,25 @@ func (p *Program) Verify(message []byte) (*Verdict, error) {
 	if err := p.trusted(v.Signer, verified.Certificates); err != nil {
 		return nil, fmt.Errorf("the signer %s is not trusted: %w", v.From, err)
 	}
-	v.Remembered = p.announced(verified, v.From)
-	if v.Remembered == nil {
-		return v, nil
+	return v, p.remember(v, verified)
+}
+
+// maxAhead is how far ahead of the device's clock a signer's may be.
+const maxAhead = 24 * time.Hour
+
+// remember keeps the sender's encryption certificate, if one came along, unless a later message brought another one or
+// the signing time is of the far future, which would keep every later one out (RFC 8551 section 2.5.2 has that rule for
+// capabilities).
+func (p *Program) remember(v *Verdict, verified *smime.Verified) error {
+	cert := p.announced(verified, v.From)
+	if cert == nil || verified.SigningTime.After(p.Device.Now().Add(maxAhead)) {
+		return nil
 	}
-	return v, p.Contacts.Remember(v.From, v.Remembered)
+	kept, err := p.Contacts.Remember(v.From, cert, verified.SigningTime)
+	if kept {
+		v.Remembered = cert
+	}
+	return err
 }
 
 // fromSigner is the sender, who must be in the signer's certificate. Sender stands in for a From that is missing.
@@ -105,53 +115,4 @@ func (p *Program) announced(v *smime.Verified, from string) *x509.Certificate {
 		}
 	}
 	return nil
-}
-
-// Contacts is a folder of other people's encryption certificates, one file per address.
-type Contacts struct{ Dir string }
-
-// file is the name of an address's file. Mail addresses are told apart without case.
-func (c Contacts) file(address string) string {
-	escaped := strings.Map(func(r rune) rune {
-		if r == '/' || r == '\\' || r == 0 || r < ' ' {
-			return '_'
-		}
-		return r
-	}, strings.ToLower(address))
-	return filepath.Join(c.Dir, "to-"+escaped+".pem")
-}
-
-// Find is the certificate of an address, nil if none is known.
-func (c Contacts) Find(address string) (*x509.Certificate, error) {
-	raw, err := os.ReadFile(c.file(address))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("reading the contacts: %w", err)
-	}
-	return ParseCertificate(raw)
-}
-
-// Remember keeps the certificate of an address, in place of an older one.
-func (c Contacts) Remember(address string, cert *x509.Certificate) error {
-	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
-		return fmt.Errorf("writing the contacts: %w", err)
-	}
-	return device.WriteFile(c.file(address), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw}))
-}
-
-// ParseCertificate reads the first certificate of a PEM file, or a DER one.
-func ParseCertificate(raw []byte) (*x509.Certificate, error) {
-	if block, _ := pem.Decode(raw); block != nil {
-		if block.Type != "CERTIFICATE" {
-			return nil, fmt.Errorf("the file holds a PEM %s instead of a certificate", strings.ToLower(block.Type))
-		}
-		raw = block.Bytes
-	}
-	cert, err := x509.ParseCertificate(raw)
-	if err != nil {
-		return nil, errors.New("the file holds no certificate")
-	}
-	return cert, nil
 }
