@@ -2,7 +2,7 @@
 // given. Which ones to take, and whom to trust, is the caller's question (package mail).
 //
 // Messages are bytes as they travel: header fields, an empty line, a body. Reading is bounded in size and nesting.
-// What comes out has CRLF line ends.
+// What comes out has CRLF line ends, except where it is binary, and what was signed or encrypted comes out as it was.
 package smime
 
 import (
@@ -173,7 +173,7 @@ func (e *Entity) outer() []byte {
 	return canonical(out)
 }
 
-// inner is the content as an entity of its own, with CRLF line ends.
+// inner is the content as an entity of its own, with CRLF line ends where it has lines.
 func (e *Entity) inner() []byte {
 	var out []byte
 	for _, f := range e.fields {
@@ -185,7 +185,23 @@ func (e *Entity) inner() []byte {
 		out = []byte("Content-Type: text/plain; charset=us-ascii\r\n")
 	}
 	out = append(out, "\r\n"...)
-	return canonical(append(out, e.Body...))
+	return append(canonical(out), e.canonicalBody()...)
+}
+
+// encoding is the transfer encoding, in lower case; 7bit if none is given (RFC 2045 section 6.1).
+func (e *Entity) encoding() string {
+	if encoding := strings.ToLower(e.Get("Content-Transfer-Encoding")); encoding != "" {
+		return encoding
+	}
+	return "7bit"
+}
+
+// canonicalBody is the body with CRLF line ends. A binary one has no lines, and each octet counts (RFC 8551 section 3.1.1).
+func (e *Entity) canonicalBody() []byte {
+	if e.encoding() == "binary" {
+		return e.Body
+	}
+	return canonical(e.Body)
 }
 
 // with puts content under the outer fields.

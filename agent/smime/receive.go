@@ -7,6 +7,8 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"io"
+	"mime/quotedprintable"
 	"slices"
 	"strings"
 
@@ -90,9 +92,9 @@ func wellFormed(content []byte) bool {
 	return err == nil
 }
 
-// decode undoes the transfer encoding of a CMS body.
+// decode undoes the transfer encoding of a body.
 func (e *Entity) decode() ([]byte, error) {
-	switch encoding := strings.ToLower(e.Get("Content-Transfer-Encoding")); encoding {
+	switch encoding := e.encoding(); encoding {
 	case "base64":
 		text := bytes.Map(func(r rune) rune {
 			if r == '\r' || r == '\n' || r == ' ' || r == '\t' {
@@ -105,8 +107,14 @@ func (e *Entity) decode() ([]byte, error) {
 			return nil, fmt.Errorf("%w: malformed base64", ErrMessage)
 		}
 		return out, nil
-	case "", "7bit", "8bit", "binary":
+	case "7bit", "8bit", "binary":
 		return e.Body, nil
+	case "quoted-printable":
+		out, err := io.ReadAll(quotedprintable.NewReader(bytes.NewReader(e.Body)))
+		if err != nil {
+			return nil, fmt.Errorf("%w: malformed quoted-printable", ErrMessage)
+		}
+		return out, nil
 	default:
 		return nil, fmt.Errorf("%w: transfer encoding %q", ErrMessage, encoding)
 	}
@@ -161,7 +169,7 @@ func (e *Entity) verifyOpaque() (*Verified, error) {
 }
 
 // verifyDetached tries the first part as it was received, then with CRLF line ends: relays and tools change line ends,
-// but what was signed as binary must not be touched.
+// but what was signed as binary must not be touched. What fits is the content.
 func (e *Entity) verifyDetached(parameters map[string]string) (*Verified, error) {
 	content, signature, err := e.split(parameters["boundary"])
 	if err != nil {
@@ -169,7 +177,8 @@ func (e *Entity) verifyDetached(parameters map[string]string) (*Verified, error)
 	}
 	signed, err := cms.VerifyDetached(signature, content)
 	if err != nil {
-		signed, err = cms.VerifyDetached(signature, canonical(content))
+		content = canonical(content)
+		signed, err = cms.VerifyDetached(signature, content)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrSignature, err)
@@ -181,7 +190,7 @@ func (e *Entity) verified(signed *cms.Signed, content []byte) (*Verified, error)
 	if !wellFormed(content) {
 		return nil, fmt.Errorf("%w: the signed content is no MIME entity", ErrMessage)
 	}
-	return &Verified{Message: e.with(canonical(content)), Header: e, Signed: signed}, nil
+	return &Verified{Message: e.with(content), Header: e, Signed: signed}, nil
 }
 
 // split takes the two parts of a multipart/signed body: the first byte for byte, without the line end before the

@@ -48,7 +48,7 @@ func Sign(random io.Reader, message []byte, signer Signer, now time.Time) ([]byt
 	if err != nil {
 		return nil, err
 	}
-	return e.with(multipartSigned(boundary, content, signature)), nil
+	return bounded(e.with(multipartSigned(boundary, content, signature)))
 }
 
 func multipartSigned(boundary string, content, signature []byte) []byte {
@@ -77,9 +77,13 @@ func newBoundary(random io.Reader, content []byte) (string, error) {
 	}
 }
 
+// maxLine is how long a line may be, without its end (RFC 2045 section 2.7).
+const maxLine = 998
+
 // sevenBit makes a single part safe for every relay, which may not change what is signed (RFC 8551 section 3.1.3).
 func (e *Entity) sevenBit() error {
-	if isSevenBit(e.Body) {
+	safe := isSevenBit(e.canonicalBody())
+	if safe && e.encoding() != "binary" {
 		return nil
 	}
 	kind, _, err := e.mediaType()
@@ -87,37 +91,71 @@ func (e *Entity) sevenBit() error {
 		return err
 	}
 	if strings.HasPrefix(kind, "multipart/") || strings.HasPrefix(kind, "message/") {
-		return fmt.Errorf("%w: a part of it is 8-bit; encode it with quoted-printable or base64 before signing", ErrMessage)
+		if safe {
+			return nil
+		}
+		return fmt.Errorf("%w: a part of it is 8-bit or binary, or has lines of more than %d octets; encode that part with quoted-printable or base64 before signing", ErrMessage, maxLine)
 	}
-	var body bytes.Buffer
-	writer := quotedprintable.NewWriter(&body)
-	if _, err := writer.Write(canonical(e.Body)); err != nil {
+	return e.encode()
+}
+
+// encode writes lines of text in quoted-printable, and in base64 what has none to keep: what is binary, what was encoded
+// before, and text with a bare CR, which quoted-printable would take for a line end.
+func (e *Entity) encode() error {
+	text := e.encoding() == "7bit" || e.encoding() == "8bit"
+	e.Body = e.canonicalBody()
+	raw, err := e.decode()
+	if err != nil {
 		return err
 	}
-	if err := writer.Close(); err != nil {
-		return err
+	if text && !hasBareCR(raw) {
+		var body bytes.Buffer
+		writer := quotedprintable.NewWriter(&body)
+		if _, err := writer.Write(raw); err != nil {
+			return err
+		}
+		if err := writer.Close(); err != nil {
+			return err
+		}
+		e.encoded("quoted-printable", body.Bytes())
+	} else {
+		e.encoded("base64", lines(raw))
 	}
-	e.Body = body.Bytes()
+	return nil
+}
+
+// encoded replaces the body and the field that says how it is encoded.
+func (e *Entity) encoded(encoding string, body []byte) {
+	e.Body = body
 	kept := e.fields[:0:0]
 	for _, f := range e.fields {
 		if f.name != "content-transfer-encoding" {
 			kept = append(kept, f)
 		}
 	}
-	e.fields = append(kept, field{name: "content-transfer-encoding", raw: []byte("Content-Transfer-Encoding: quoted-printable\r\n")})
+	e.fields = append(kept, field{name: "content-transfer-encoding", raw: []byte("Content-Transfer-Encoding: " + encoding + "\r\n")})
 	if e.Get("Content-Type") == "" {
 		e.fields = append(e.fields, field{name: "content-type", raw: []byte("Content-Type: text/plain; charset=utf-8\r\n")})
 	}
-	return nil
 }
 
+// isSevenBit reports whether a body is 7bit data (RFC 2045 section 2.7), which relays leave alone.
 func isSevenBit(body []byte) bool {
 	for _, b := range body {
 		if b >= 0x80 || b == 0 {
 			return false
 		}
 	}
+	for line := range bytes.SplitSeq(body, []byte("\r\n")) {
+		if len(line) > maxLine || bytes.ContainsAny(line, "\r\n") {
+			return false
+		}
+	}
 	return true
+}
+
+func hasBareCR(body []byte) bool {
+	return bytes.Count(body, []byte("\r")) != bytes.Count(body, []byte("\r\n"))
 }
 
 // Encrypt makes an application/pkcs7-mime message (RFC 8551 section 3.3), AES-256-CBC with RSA PKCS #1 v1.5 (or ECDH
@@ -133,7 +171,15 @@ func Encrypt(random io.Reader, message []byte, recipients []*x509.Certificate) (
 	}
 	head := "Content-Type: application/pkcs7-mime; smime-type=enveloped-data; name=smime.p7m\r\n" +
 		"Content-Transfer-Encoding: base64\r\nContent-Disposition: attachment; filename=smime.p7m\r\n\r\n"
-	return e.with(append([]byte(head), lines(sealed)...)), nil
+	return bounded(e.with(append([]byte(head), lines(sealed)...)))
+}
+
+// bounded refuses to write what no device here would read.
+func bounded(message []byte) ([]byte, error) {
+	if len(message) > MaxSize {
+		return nil, fmt.Errorf("%w: it would grow to %d bytes, more than %d", ErrMessage, len(message), MaxSize)
+	}
+	return message, nil
 }
 
 func unique(certs []*x509.Certificate) []*x509.Certificate {

@@ -84,6 +84,7 @@ func FuzzMessage(f *testing.F) {
 		"Content-Type: multipart/signed; boundary=x; protocol=\"application/pkcs7-signature\"\n\n--x\nA: b\n\nc\n--x\nContent-Type: application/pkcs7-signature\nContent-Transfer-Encoding: base64\n\nMIAGCSqGSIb3DQEHAqCA\n--x--\n",
 		"Content-Type: application/pkcs7-mime; smime-type=enveloped-data\nContent-Transfer-Encoding: base64\n\nMIAGCSqGSIb3DQEHA6CA\n",
 		"Content-Type: application/pkcs7-mime; smime-type=signed-data\n\n0\x80",
+		"Content-Transfer-Encoding: binary\n\na\nb\r\x00", "Content-Transfer-Encoding: quoted-printable\n\n=\n=C3",
 		" \n", "From x\n\n", ":\n",
 	} {
 		f.Add([]byte(seed))
