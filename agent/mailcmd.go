@@ -128,7 +128,7 @@ func (c *cli) mailDecrypt() *cobra.Command {
 		case verdict.Reason != nil:
 			fmt.Fprintln(c.Err, "warning: signed inside, but not to be believed:", verdict.Reason)
 		default:
-			fmt.Fprintln(c.Err, "signed inside by", verdict.From)
+			fmt.Fprintln(c.Err, "signed inside by", verdict.By())
 		}
 		return out.Message, nil
 	})
@@ -140,7 +140,7 @@ func (c *cli) mailVerify() *cobra.Command {
 		if err != nil {
 			return nil, err
 		}
-		fmt.Fprintf(c.Err, "signed by %s with a certificate of %s\n", v.From, v.Signer.Issuer)
+		fmt.Fprintf(c.Err, "signed by %s with a certificate of %s\n", v.By(), v.Signer.Issuer)
 		if v.Remembered != nil {
 			fmt.Fprintf(c.Err, "remembered the encryption certificate of %s (serial %X)\n", v.From, v.Remembered.SerialNumber)
 		}

@@ -16,7 +16,8 @@ import (
 type Verdict struct {
 	Message    []byte // the signed content
 	Signer     *x509.Certificate
-	From       string
+	From       string            // the signer's address: that of the From field, or of the Sender field
+	Sender     bool              // it is that of the Sender field, and the message is from somebody else, who did not sign it
 	Remembered *x509.Certificate // the sender's encryption certificate, if it came along and is what is known now
 	Reason     error             // of a nested signature that is not to be believed
 }
@@ -30,7 +31,7 @@ func (p *Program) Verify(message []byte) (*Verdict, error) {
 		return nil, err
 	}
 	v := &Verdict{Message: verified.Message, Signer: verified.Signer}
-	if v.From, err = fromSigner(verified); err != nil {
+	if v.From, v.Sender, err = fromSigner(verified); err != nil {
 		return nil, err
 	}
 	if !apple.CanSign(v.Signer) {
@@ -60,24 +61,40 @@ func (p *Program) remember(v *Verdict, verified *smime.Verified) error {
 	return err
 }
 
-// fromSigner is the sender, who must be in the signer's certificate. Sender stands in for a From that is missing.
-func fromSigner(v *smime.Verified) (string, error) {
-	for _, name := range []string{"From", "Sender"} {
-		addresses, err := v.Header.Addresses(name)
-		if err != nil {
-			return "", err
-		}
-		if len(addresses) == 0 {
-			continue
-		}
-		for _, address := range addresses {
-			if !has(v.Signer, address) {
-				return "", fmt.Errorf("the message says that it is from %s, but was signed by %s", address, strings.Join(apple.Addresses(v.Signer), ", "))
-			}
-		}
-		return addresses[0], nil
+// By names the signer to people.
+func (v *Verdict) By() string {
+	if v.Sender {
+		return v.From + ", who is its Sender, not by whom it is from"
 	}
-	return "", errors.New("the message names no sender")
+	return v.From
+}
+
+// fromSigner is who signed: the From field, or else the Sender field, must be in the signer's certificate (RFC 8550
+// section 3).
+func fromSigner(v *smime.Verified) (address string, sender bool, err error) {
+	from, err := v.Header.Addresses("From")
+	if err != nil {
+		return "", false, err
+	}
+	senders, err := v.Header.Addresses("Sender")
+	if err != nil {
+		return "", false, err
+	}
+	signed := func(address string) bool { return has(v.Signer, address) }
+	strange := slices.IndexFunc(from, func(address string) bool { return !signed(address) })
+	switch {
+	case len(from) > 0 && strange < 0:
+		return from[0], false, nil
+	case len(senders) == 1 && signed(senders[0]):
+		return senders[0], len(from) > 0, nil
+	case len(from)+len(senders) == 0:
+		return "", false, errors.New("the message names no sender")
+	}
+	says := senders
+	if len(from) > 0 {
+		says = from[strange:]
+	}
+	return "", false, fmt.Errorf("the message says that it is from %s, but was signed by %s", says[0], strings.Join(apple.Addresses(v.Signer), ", "))
 }
 
 // trusted checks the chain at the device's time. A certificate that has expired since signed nothing today.

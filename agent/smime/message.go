@@ -9,8 +9,10 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"mime"
 	"net/mail"
+	"slices"
 	"strings"
 )
 
@@ -98,7 +100,7 @@ func (e *Entity) line(line []byte, read int) error {
 
 // check refuses what a reader and a verifier could understand differently.
 func (e *Entity) check() error {
-	for _, name := range []string{"content-type", "content-transfer-encoding", "from"} {
+	for _, name := range []string{"content-type", "content-transfer-encoding", "from", "sender"} {
 		n := 0
 		for _, f := range e.fields {
 			if f.name == name {
@@ -135,7 +137,10 @@ func (e *Entity) Addresses(name string) ([]string, error) {
 	if text == "" {
 		return nil, nil
 	}
-	list, err := mail.ParseAddressList(text)
+	// Names may be in any charset; only the addresses count.
+	asItIs := func(_ string, name io.Reader) (io.Reader, error) { return name, nil }
+	parser := mail.AddressParser{WordDecoder: &mime.WordDecoder{CharsetReader: asItIs}}
+	list, err := parser.ParseList(text)
 	if err != nil {
 		return nil, fmt.Errorf("%w: the field %s holds no mail addresses", ErrMessage, name)
 	}
@@ -162,11 +167,11 @@ func (e *Entity) mediaType() (string, map[string]string, error) {
 // isContent reports whether a field belongs to the content and goes inside a cryptographic layer.
 func isContent(f field) bool { return strings.HasPrefix(f.name, "content-") }
 
-// outer are the fields that stay outside.
-func (e *Entity) outer() []byte {
+// outer are the fields that stay outside, but for those that the content has itself.
+func (e *Entity) outer(content *Entity) []byte {
 	var out []byte
 	for _, f := range e.fields {
-		if !isContent(f) && f.name != "mime-version" {
+		if !isContent(f) && f.name != "mime-version" && !content.hasField(f.name) {
 			out = append(out, f.raw...)
 		}
 	}
@@ -204,9 +209,21 @@ func (e *Entity) canonicalBody() []byte {
 	return canonical(e.Body)
 }
 
-// with puts content under the outer fields.
+func (e *Entity) hasField(name string) bool {
+	return slices.ContainsFunc(e.fields, func(f field) bool { return f.name == name })
+}
+
+// with puts content under the outer fields. What was signed or encrypted has the last word: its own From and other
+// fields, as protected headers have them (RFC 9788), take the place of the outer ones.
 func (e *Entity) with(content []byte) []byte {
-	out := append(e.outer(), "MIME-Version: 1.0\r\n"...)
+	inside, err := Parse(content)
+	if err != nil {
+		inside = &Entity{}
+	}
+	out := e.outer(inside)
+	if !inside.hasField("mime-version") {
+		out = append(out, "MIME-Version: 1.0\r\n"...)
+	}
 	return append(out, content...)
 }
 

@@ -35,7 +35,7 @@ type Key struct {
 
 // Decrypted is a message without its outermost encryption.
 type Decrypted struct {
-	Message []byte // outer fields, then the content
+	Message []byte // outer fields that the content has not itself, then the content
 	Key     Key    // that opened it
 }
 
@@ -49,7 +49,7 @@ func Decrypt(message []byte, history []Key) (*Decrypted, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !isPKCS7(kind) || strings.EqualFold(parameters["smime-type"], "signed-data") || strings.EqualFold(parameters["smime-type"], "certs-only") {
+	if !isPKCS7(kind) || e.isOpaque(parameters) || strings.EqualFold(parameters["smime-type"], "certs-only") {
 		return nil, ErrNotEncrypted
 	}
 	sealed, err := e.decode()
@@ -60,11 +60,38 @@ func Decrypt(message []byte, history []Key) (*Decrypted, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Decrypted{Message: e.with(content), Key: key}, nil
+	out := e.with(content)
+	if !wellFormed(out) { // the header of both together is too long
+		return nil, ErrDecrypt
+	}
+	return &Decrypted{Message: out, Key: key}, nil
 }
 
 func isPKCS7(kind string) bool {
 	return kind == "application/pkcs7-mime" || kind == "application/x-pkcs7-mime"
+}
+
+// isOpaque reports whether a CMS entity is a signature with the content inside: by its smime-type, and by what it is where
+// that parameter, which is optional (RFC 8551 section 3.2.2), is missing.
+func (e *Entity) isOpaque(parameters map[string]string) bool {
+	if kind, there := parameters["smime-type"]; there {
+		return strings.EqualFold(kind, "signed-data")
+	}
+	ber, err := e.decode()
+	return err == nil && isSignedData(ber)
+}
+
+// isSignedData looks at the content type of a ContentInfo, in BER or DER, and at nothing behind it.
+func isSignedData(ber []byte) bool {
+	if len(ber) < 2 || ber[0] != 0x30 {
+		return false
+	}
+	head := 2
+	if ber[1] > 0x80 {
+		head += int(ber[1] & 0x7f)
+	}
+	signedData := []byte("\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x07\x02") // 1.2.840.113549.1.7.2
+	return head <= len(ber) && bytes.HasPrefix(ber[head:], signedData)
 }
 
 // open tries every key that a recipient info names, each once: cms.Decrypt bounds what a message costs that names one
@@ -122,8 +149,8 @@ func (e *Entity) decode() ([]byte, error) {
 
 // Verified is a message whose signature fits. Whether the signer is to be trusted is not said.
 type Verified struct {
-	Message []byte // outer fields, then the signed content
-	Header  *Entity
+	Message []byte  // outer fields that the signed content has not itself, then the signed content
+	Header  *Entity // of Message
 	*cms.Signed
 }
 
@@ -134,7 +161,7 @@ func IsSigned(message []byte) bool {
 		return false
 	}
 	kind, parameters, err := e.mediaType()
-	return err == nil && (kind == "multipart/signed" || isPKCS7(kind) && strings.EqualFold(parameters["smime-type"], "signed-data"))
+	return err == nil && (kind == "multipart/signed" || isPKCS7(kind) && e.isOpaque(parameters))
 }
 
 // Verify checks the signature of a multipart/signed message, or of one with the content inside the signature.
@@ -190,7 +217,12 @@ func (e *Entity) verified(signed *cms.Signed, content []byte) (*Verified, error)
 	if !wellFormed(content) {
 		return nil, fmt.Errorf("%w: the signed content is no MIME entity", ErrMessage)
 	}
-	return &Verified{Message: e.with(content), Header: e, Signed: signed}, nil
+	message := e.with(content)
+	header, err := Parse(message)
+	if err != nil {
+		return nil, err
+	}
+	return &Verified{Message: message, Header: header, Signed: signed}, nil
 }
 
 // split takes the two parts of a multipart/signed body: the first byte for byte, without the line end before the

@@ -24,7 +24,8 @@ func TestParse(t *testing.T) {
 		"no name":           {"A: b\nhello\n\n", "", "", true},
 		"space in name":     {"A b: c\n\n", "", "", true},
 		"two content types": {"Content-Type: a/b\ncontent-type: c/d\n\n", "", "", true},
-		"two senders":       {"From: a@b\nFrom: c@d\n\n", "", "", true},
+		"two authors":       {"From: a@b\nFrom: c@d\n\n", "", "", true},
+		"two senders":       {"Sender: a@b\nSender: c@d\n\n", "", "", true},
 		"too many fields":   {strings.Repeat("A: b\n", maxFields+1) + "\n", "", "", true},
 		"too long":          {"A: " + strings.Repeat("b", maxHeader) + "\n\n", "", "", true},
 	}
@@ -36,6 +37,19 @@ func TestParse(t *testing.T) {
 		}
 		if err == nil && e.Get(tt.field) != tt.want {
 			t.Errorf("%s: %q", name, e.Get(tt.field))
+		}
+	}
+}
+
+// Names of senders may be in a charset that is not known here.
+func TestAddresses(t *testing.T) {
+	for _, name := range []string{"=?iso-8859-15?Q?J=F6rg?=", "=?windows-1252?B?SvZyZw==?=", "=?x-none?Q?a?=", "=?utf-8?Q?J=C3=B6rg?="} {
+		e, err := Parse([]byte("To: a@example.com, " + name + " <b@example.com>\n\n"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := e.Addresses("To"); err != nil || strings.Join(got, " ") != "a@example.com b@example.com" {
+			t.Errorf("%s: %v %v", name, got, err)
 		}
 	}
 }
@@ -84,6 +98,7 @@ func FuzzMessage(f *testing.F) {
 		"Content-Type: multipart/signed; boundary=x; protocol=\"application/pkcs7-signature\"\n\n--x\nA: b\n\nc\n--x\nContent-Type: application/pkcs7-signature\nContent-Transfer-Encoding: base64\n\nMIAGCSqGSIb3DQEHAqCA\n--x--\n",
 		"Content-Type: application/pkcs7-mime; smime-type=enveloped-data\nContent-Transfer-Encoding: base64\n\nMIAGCSqGSIb3DQEHA6CA\n",
 		"Content-Type: application/pkcs7-mime; smime-type=signed-data\n\n0\x80",
+		"From: a@b\nContent-Type: application/pkcs7-mime\nContent-Transfer-Encoding: binary\n\n0\x80\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x07\x02",
 		"Content-Transfer-Encoding: binary\n\na\nb\r\x00", "Content-Transfer-Encoding: quoted-printable\n\n=\n=C3",
 		" \n", "From x\n\n", ":\n",
 	} {
