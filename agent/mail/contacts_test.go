@@ -56,6 +56,40 @@ func TestRemembersLatest(t *testing.T) {
 	}
 }
 
+// looked counts how often the roots were asked for, which is once for each chain.
+type looked struct {
+	desk
+	times int
+}
+
+func (l *looked) Roots() (*x509.CertPool, error) {
+	l.times++
+	return l.desk.Roots()
+}
+
+// Certificates that somebody put into a message, all in the sender's name, cost no more than a few chains.
+func TestManyCertificates(t *testing.T) {
+	ca, other := testpki.NewCA(t, "mail CA"), testpki.NewCA(t, "another CA")
+	signer := years(t, ca, -1, 2, x509.KeyUsageDigitalSignature)
+	s := smime.Signer{Certificate: signer.Cert, Key: signer.Key}
+	for range 30 {
+		s.Chain = append(s.Chain, years(t, other, -1, 2, x509.KeyUsageKeyEncipherment).Cert)
+	}
+	signed, err := smime.Sign(rand.Reader, []byte(message), s, testpki.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := newDesk(t, ca)
+	device := &looked{desk: p.Device.(desk)}
+	p.Device = device
+	if v, err := p.Verify(signed); err != nil || v.Remembered != nil {
+		t.Errorf("%+v %v", v, err)
+	}
+	if device.times > 1+maxAnnounced {
+		t.Errorf("%d chains", device.times)
+	}
+}
+
 // A contact without a time, as it was written before, is read and gives way.
 func TestContactWithoutTime(t *testing.T) {
 	ca := testpki.NewCA(t, "mail CA")

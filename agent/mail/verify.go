@@ -122,12 +122,22 @@ func (p *Program) trusted(cert *x509.Certificate, along []*x509.Certificate) err
 	return err
 }
 
+// maxAnnounced bounds the chains that are built for one message: anybody can put certificates into it, for those in the
+// signature's bag are not signed.
+const maxAnnounced = 8
+
 // announced is the encryption certificate that the sender asks for, or another one in the message that can encrypt
 // and names the sender. It must be trusted too.
 func (p *Program) announced(v *smime.Verified, from string) *x509.Certificate {
-	candidates := append([]*x509.Certificate{v.EncryptionCertificate, v.Signer}, v.Certificates...)
-	for _, cert := range candidates {
-		if cert != nil && has(cert, from) && apple.CanEncrypt(cert) && p.trusted(cert, v.Certificates) == nil {
+	tries := 0
+	for _, cert := range append([]*x509.Certificate{v.EncryptionCertificate, v.Signer}, v.Certificates...) {
+		if cert == nil || !has(cert, from) || !apple.CanEncrypt(cert) {
+			continue
+		}
+		if tries++; tries > maxAnnounced {
+			return nil
+		}
+		if p.trusted(cert, v.Certificates) == nil {
 			return cert
 		}
 	}
