@@ -69,7 +69,7 @@ func (c *cli) run() *cobra.Command {
 			if c.isPC() || c.isAndroid() {
 				return c.with(keep)
 			}
-			return c.withPhone(cfg, func(d *apple.Device) error { return keep(phone{d}) })
+			return c.onPhone(cfg, func(d *apple.Device) error { return keep(phone{d}) })
 		},
 	}
 	cmd.Flags().DurationVar(&interval, "interval", 5*time.Second, "time between polls; 0 waits for pushes only, which a PC does not get. Android: between polls that the server does not hold")
@@ -138,7 +138,7 @@ func (c *cli) profiles() *cobra.Command {
 			if c.isPC() || c.isAndroid() {
 				return c.onlyPhone("profiles", insteadOfProfiles)
 			}
-			return c.withPhone(apple.Config{}, func(d *apple.Device) error { return d.RemoveFile(cmd.Context(), args[0]) })
+			return c.onPhone(apple.Config{}, func(d *apple.Device) error { return d.RemoveFile(cmd.Context(), args[0]) })
 		},
 	})
 	var out string
@@ -264,6 +264,9 @@ func (c *cli) lock() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "lock --state DIR", Short: "Lock the screen, so that the device answers NotNow. Android: as after a restart, before the first unlocking", Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
+			if err := c.made(); err != nil {
+				return err
+			}
 			f, err := device.ReadFolder(c.state)
 			if err != nil {
 				return err

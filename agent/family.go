@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"time"
 
 	"github.com/waxseal/waxseal/agent/android"
@@ -114,8 +115,28 @@ func (c *cli) isMac() bool { return device.Platform(c.state) == device.PlatformM
 // isAndroid reports what the state folder holds.
 func (c *cli) isAndroid() bool { return device.Platform(c.state) == device.PlatformAndroid }
 
-// with opens the device for the time of a function.
+// errNoDevice says that --state names no device.
+var errNoDevice = errors.New("there is no device.json in it")
+
+// made checks that the state folder holds a device. Opening makes one where there is none, which is for enroll alone: the
+// iPhone of a mistyped --state would stand in the way of the device that is meant to be there.
+func (c *cli) made() error {
+	if c.state == "" {
+		return errors.New("no state folder given: use --state DIR")
+	}
+	if _, err := device.ReadFolder(c.state); errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%q is no state folder of a simulated device: %w", c.state, errNoDevice)
+	} else if err != nil {
+		return err
+	}
+	return nil
+}
+
+// with opens the device, which must be there, for the time of a function.
 func (c *cli) with(do func(simulated) error) error {
+	if err := c.made(); err != nil {
+		return err
+	}
 	if c.isPC() {
 		return c.withPC(windows.Config{}, func(d *windows.Device) error { return do(pc{d}) })
 	}
@@ -125,6 +146,15 @@ func (c *cli) with(do func(simulated) error) error {
 	return c.withPhone(apple.Config{}, func(d *apple.Device) error { return do(phone{d}) })
 }
 
+// onPhone is withPhone for a folder that must hold one already.
+func (c *cli) onPhone(cfg apple.Config, do func(*apple.Device) error) error {
+	if err := c.made(); err != nil {
+		return err
+	}
+	return c.withPhone(cfg, do)
+}
+
+// withPhone makes a device where there is none, as withPC and withAndroid do.
 func (c *cli) withPhone(cfg apple.Config, do func(*apple.Device) error) error {
 	cfg.State, cfg.Log = c.state, c.logger()
 	d, err := apple.Open(cfg)
@@ -161,8 +191,8 @@ func closing(d interface{ Close() error }, err error) error {
 
 // view opens the device for looking.
 func (c *cli) view() (simulated, error) {
-	if c.state == "" {
-		return nil, errors.New("no state folder given: use --state DIR")
+	if err := c.made(); err != nil {
+		return nil, err
 	}
 	if c.isPC() {
 		d, err := windows.View(windows.Config{State: c.state})

@@ -16,6 +16,7 @@ import (
 	"github.com/waxseal/waxseal/agent/android"
 	"github.com/waxseal/waxseal/agent/apple"
 	"github.com/waxseal/waxseal/agent/windows"
+	"github.com/waxseal/waxseal/internal/subcommand"
 )
 
 func main() {
@@ -49,6 +50,8 @@ func Run(ctx context.Context, args []string, streams Streams) int {
 // hint is the next thing to try.
 func hint(err error) string {
 	switch {
+	case errors.Is(err, errNoDevice):
+		return "--state names the folder of a device that was made before; waxseal-agent enroll makes one"
 	case errors.Is(err, apple.ErrNotEnrolled):
 		return "waxseal-agent enroll URL|FILE --platform ios --state DIR"
 	case errors.Is(err, windows.ErrNotEnrolled):
@@ -83,5 +86,6 @@ func newRoot(streams Streams) *cobra.Command {
 		c.enroll(), c.sync(), c.run(), c.unenroll(), c.apns(), c.profiles(), c.keychain(), c.mail(), c.lock(), c.info(),
 		c.logon(), c.tree(), c.policies(), c.renew(), c.apps(), c.delegation(),
 	)
+	subcommand.Require(root)
 	return root
 }

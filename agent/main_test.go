@@ -151,6 +151,32 @@ func TestBadUse(t *testing.T) {
 	}
 }
 
+// A script takes 0 as done: the typo in mail verify as a message whose signature is right.
+func TestAMistypedCommandFails(t *testing.T) {
+	for _, args := range []string{"", "mail", "mail verfy", "profiles lst", "keychain", "apps instal com.example", "enrol x"} {
+		if code, out, errs := run(t, "", append(strings.Fields(args), "--state", t.TempDir())...); code != 1 || out != "" || !strings.Contains(errs, "no command given") && !strings.Contains(errs, "unknown command") {
+			t.Errorf("waxseal-agent %s: %d %q %q", args, code, out, errs)
+		}
+	}
+}
+
+// Only enrol makes a device: an iPhone in a folder that was mistyped would refuse the PC that is enrolled there later.
+func TestAMistypedFolderStaysEmpty(t *testing.T) {
+	typo := filepath.Join(t.TempDir(), "typo")
+	for _, args := range []string{
+		"sync", "run", "unenroll", "profiles list", "profiles remove x", "keychain list", "keychain delete 00", "mail verify", "lock", "info",
+		"logon none", "tree", "policies", "renew", "apps list", "apps install com.example", "delegation grant cert_install",
+	} {
+		code, out, errs := run(t, "", append(strings.Fields(args), "--state", typo)...)
+		if code != 1 || out != "" || !strings.Contains(errs, typo) || !strings.Contains(errs, "hint: --state names") {
+			t.Errorf("%s: %d %q %q", args, code, out, errs)
+		}
+	}
+	if _, err := os.Stat(typo); !os.IsNotExist(err) {
+		t.Errorf("the folder was made: %v", err)
+	}
+}
+
 // apns prints its URL and nothing else, and ends when it is told to.
 func TestAPNs(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())

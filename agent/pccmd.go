@@ -22,6 +22,9 @@ func (c *cli) logon() *cobra.Command {
 		Use: "logon user|others|none --state DIR", Short: "PC, Mac: let the user who enrolled it, somebody else or nobody be logged on",
 		Args: cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
+			if err := c.made(); err != nil {
+				return err
+			}
 			f, err := device.ReadFolder(c.state)
 			if err != nil {
 				return err

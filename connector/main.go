@@ -22,6 +22,7 @@ import (
 	"github.com/waxseal/waxseal/connector/internal/setup"
 	"github.com/waxseal/waxseal/internal/clock"
 	"github.com/waxseal/waxseal/internal/escrow"
+	"github.com/waxseal/waxseal/internal/subcommand"
 )
 
 func main() {
@@ -94,6 +95,7 @@ func command(stdout, stderr io.Writer) *cobra.Command {
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	root.AddCommand(initCommand(stdout, stderr), runCommand(stderr), approveCommand(stderr), caCommand(stdout, stderr))
+	subcommand.Require(root)
 	return root
 }
 

@@ -77,6 +77,10 @@ func TestBadCommandLines(t *testing.T) {
 		want string
 		args []string
 	}{
+		{"no command given", nil},
+		{`unknown command "rum"`, []string{"rum"}},
+		{`no command given to "waxseal-connector ca"`, []string{"ca"}},
+		{`unknown command "sett" for "waxseal-connector ca": there are list, remove, roll, set and test`, []string{"ca", "sett", "--keyring", dir, "-f", "x"}},
 		{`"keyring"`, []string{"run"}},
 		{"is not a keyring", []string{"run", "--keyring", dir}},
 		{"is not a keyring", []string{"approve", "--keyring", dir, "abc"}},

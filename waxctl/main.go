@@ -18,6 +18,7 @@ import (
 	"syscall"
 
 	"github.com/waxseal/waxseal/internal/api"
+	"github.com/waxseal/waxseal/internal/subcommand"
 )
 
 func main() {
@@ -40,6 +41,7 @@ func Run(ctx context.Context, args []string, env Env) int {
 	cmd.SetArgs(args)
 	cmd.SetOut(env.Stdout)
 	cmd.SetErr(env.Stderr)
+	subcommand.Require(cmd)
 	ran, err := cmd.ExecuteContextC(ctx)
 	if err == nil {
 		return 0
@@ -96,7 +98,7 @@ func hintFor(err error, command string) string {
 
 // isUsage tells cobra's own errors, which have no type, by how they begin.
 func isUsage(err error) bool {
-	for _, begin := range []string{"requires ", "accepts ", "unknown command", "unknown flag", "unknown shorthand", "required flag", "flag needs", "invalid argument"} {
+	for _, begin := range []string{"requires ", "accepts ", "unknown command", "no command given", "unknown flag", "unknown shorthand", "required flag", "flag needs", "invalid argument"} {
 		if strings.HasPrefix(err.Error(), begin) {
 			return true
 		}

@@ -50,6 +50,11 @@ func TestErrorsTeach(t *testing.T) {
 		{"get bananas", "there are no bananas", "users, groups"},
 		{"import pfx", "requires at least 1 arg", "waxctl import pfx --help"},
 		{"enrol", "unknown command", "waxctl --help"},
+		{"", "no command given", "waxctl --help"},
+		{"get", "accepts 1 arg(s), received 0", "waxctl get --help"},
+		{"device retir ID", `unknown command "retir" for "waxctl device": there are retire, sync and wipe`, "waxctl device --help"},
+		{"enroll link2 --user alice@corp.test", `unknown command "link2" for "waxctl enroll": there is link`, "waxctl enroll --help"},
+		{"partner", `no command given to "waxctl partner"`, "waxctl partner --help"},
 		{"--server https://127.0.0.1:1 get users", "which admin token?", "--token-file"},
 		{"--server https://127.0.0.1:1 --token-file " + token + " get users", "connection refused", "start waxseal-server"},
 	} {
