@@ -198,6 +198,16 @@ func (d *Device) askingKey(id string, r csp.SCEPInstall) (*rsa.PrivateKey, error
 	return key, d.save()
 }
 
+// dropDeleted forgets the keys of requests that the server deleted before they were through: Delete of the node takes the
+// key with it (windows.md section 6).
+func (d *Device) dropDeleted() {
+	for id := range d.state.Asking {
+		if _, pending := d.state.PC.SCEPInstall(id); !pending {
+			delete(d.state.Asking, id)
+		}
+	}
+}
+
 // readRequest reads what the nodes say of the certificate.
 func readRequest(r csp.SCEPInstall) (scep.Request, error) {
 	out := scep.Request{Challenge: r.Challenge}

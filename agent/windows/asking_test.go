@@ -322,6 +322,24 @@ func TestAskingAnew(t *testing.T) {
 	}
 }
 
+// What the server deletes while the CA has not decided takes its key along.
+func TestAskingDeleted(t *testing.T) {
+	s, c := newServer(t), newFakeCA(t)
+	d := s.device(t)
+	c.pending = 1
+	s.send([]syncml.Command{c.enroll(nil)})
+	poll(t, d)
+	if len(d.state.Asking) != 1 {
+		t.Fatalf("%d requests under way", len(d.state.Asking))
+	}
+	s.send([]syncml.Command{command(syncml.Delete, scepNode, "", "")})
+	poll(t, d)
+	view, err := View(Config{State: d.folder.Dir})
+	if err != nil || len(view.state.Asking) != 0 {
+		t.Errorf("the state keeps %d keys: %v", len(view.state.Asking), err)
+	}
+}
+
 // The user's request waits for the user.
 func TestAskingWithoutTheUser(t *testing.T) {
 	s, c := newServer(t), newFakeCA(t)

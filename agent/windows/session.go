@@ -31,11 +31,8 @@ type session struct {
 	msgID   int
 	sent    []syncml.Command // of the last message
 	pending int
-	effects effects
+	renew   bool // a command asked for a new MDM certificate
 }
-
-// effects are what commands asked of the PC beyond its tree.
-type effects struct{ unenroll, wipe, renew bool }
 
 // newSession opens a session with a fresh id.
 func (d *Device) newSession() (*session, error) {
@@ -112,7 +109,7 @@ func (s *session) talk(ctx context.Context, r *Report) error {
 		if !in.Final {
 			out = append(out, syncml.Command{Verb: syncml.Alert, Data: syncml.AlertNextMessage})
 		}
-		if s.effects.wipe {
+		if s.device.state.Ending == endWipe {
 			_, err := s.exchange(ctx, out)
 			return errors.Join(errEnd, logged(s.device, err))
 		}
@@ -152,9 +149,14 @@ func (s *session) carryOut(in *syncml.Message, commands []syncml.Command, r *Rep
 	for _, id := range did.SCEP {
 		delete(d.state.Asking, id) // another challenge, another key
 	}
-	s.effects.unenroll = s.effects.unenroll || did.Unenroll
-	s.effects.wipe = s.effects.wipe || did.Wipe
-	s.effects.renew = s.effects.renew || did.Renew
+	d.dropDeleted()
+	switch {
+	case did.Wipe:
+		d.state.Ending = endWipe
+	case did.Unenroll && d.state.Ending == "":
+		d.state.Ending = endUnenroll
+	}
+	s.renew = s.renew || did.Renew
 	d.state.Results++
 	if err := d.save(); err != nil {
 		return nil, err

@@ -29,10 +29,11 @@ type state struct {
 	MACs     []string    `json:"macs,omitempty"`
 	MDM      *enrollment `json:"mdm,omitempty"`
 	PC       *csp.PC     `json:"pc,omitempty"`
-	Sessions int         `json:"sessions"`       // how many there were ever; session ids count by it
-	Messages int         `json:"messages"`       // how many were sent ever; chaos counts by it
-	Results  int         `json:"results"`        // how often commands were answered; chaos counts by it
-	Gone     string      `json:"gone,omitempty"` // why the PC is not enrolled any more
+	Sessions int         `json:"sessions"`         // how many there were ever; session ids count by it
+	Messages int         `json:"messages"`         // how many were sent ever; chaos counts by it
+	Results  int         `json:"results"`          // how often commands were answered; chaos counts by it
+	Gone     string      `json:"gone,omitempty"`   // why the PC is not enrolled any more
+	Ending   string      `json:"ending,omitempty"` // what ends the management and is not done: endWipe or endUnenroll
 
 	Asking     map[string]*asking `json:"asking,omitempty"`     // requests for certificates that are under way, by node
 	Asked      []string           `json:"asked,omitempty"`      // nodes of those that ended and the server was not told of

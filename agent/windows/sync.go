@@ -132,6 +132,10 @@ func (d *Device) poll(ctx context.Context) (Report, error) {
 	if d.state.MDM == nil {
 		return r, d.notEnrolled()
 	}
+	if left, err := d.end(ctx); left || err != nil {
+		r.Left = left
+		return r, err
+	}
 	if d.renewalDue() {
 		if err := d.Renew(ctx); err != nil {
 			d.cfg.Log.Warn("the MDM certificate could not be renewed", "reason", err)
@@ -151,18 +155,12 @@ func (d *Device) poll(ctx context.Context) (Report, error) {
 
 // afterwards does what the commands of the session asked of the PC.
 func (s *session) afterwards(ctx context.Context, r *Report) error {
-	d := s.device
-	switch {
-	case s.effects.wipe:
-		r.Left = true
-		return d.wipe()
-	case s.effects.unenroll:
-		r.Left = true
-		return d.leave(ctx, "the server ended the management")
-	case s.effects.renew:
-		return d.Renew(ctx)
+	left, err := s.device.end(ctx)
+	r.Left = left
+	if err == nil && !left && s.renew {
+		return s.device.Renew(ctx)
 	}
-	return nil
+	return err
 }
 
 // Sync polls until the server had nothing for two seconds and nothing that it announced is outstanding, but no longer

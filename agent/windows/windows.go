@@ -161,6 +161,11 @@ func (d *Device) open() error {
 	if err := d.load(); err != nil {
 		return err
 	}
+	if d.state.Ending == endWipe {
+		if err := d.wipe(); err != nil {
+			return err
+		}
+	}
 	if d.cfg.CA != nil {
 		if err := d.folder.SaveCA(d.cfg.CA); err != nil {
 			return err
