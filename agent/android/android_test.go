@@ -219,10 +219,49 @@ func TestLeavingWithoutTheRight(t *testing.T) {
 	_, err := d.Sync(t.Context(), 3*time.Second)
 	contains(t, err, "delegation_missing")
 	s.refuse = refusing("/agent/v1/", companion.CodeEnded)
-	if r, err := d.Sync(t.Context(), 0); err != nil || !r.Left || d.Enrolled() {
-		t.Errorf("%+v %v", r, err)
+	r, err := d.Sync(t.Context(), 0)
+	contains(t, err, "left behind until it can be removed", "delegation_missing")
+	if !r.Left || d.Enrolled() || d.state.App.Enrolment != nil || d.state.App.WrapKey != nil {
+		t.Errorf("%+v", r)
 	}
-	contains(t, d.notEnrolled(), "left behind")
+}
+
+// Before the first unlocking nothing can be removed. What an ended enrolment brought goes as soon as it can.
+func TestLeavingBeforeTheFirstUnlocking(t *testing.T) {
+	s := newServer(t)
+	d := s.device(t)
+	s.want(s.house()...)
+	mustSync(t, d)
+	if err := d.Folder().SetLocked(true); err != nil {
+		t.Fatal(err)
+	}
+	s.refuse = refusing("/agent/v1/", companion.CodeEnded)
+	_, err := d.Sync(t.Context(), 0)
+	contains(t, err, "left behind", "identity:smime-enc-1", string(companion.ErrUserLocked))
+	s.refuse = nil
+	d = again(t, d)
+	_, err = d.Poll(t.Context())
+	contains(t, err, "not enrolled", "left behind")
+	contains(t, d.Enroll(t.Context(), d.cfg.Source), "before the device is enrolled anew", string(companion.ErrUserLocked))
+	if len(d.Phone().Work.Keys) != 1 || d.Enrolled() {
+		t.Fatalf("%+v", d.Phone().Work.Aliases())
+	}
+	s.clock.sleep = func() {
+		if err := d.Folder().SetLocked(false); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := d.Run(t.Context(), time.Minute); err != nil { // ends when nothing is left
+		t.Fatal(err)
+	}
+	if p := d.Phone(); len(p.Work.Keys)+len(p.Work.CAs)+len(p.Restrictions) != 0 || len(d.Facts().Items) != 0 {
+		t.Errorf("left behind: %+v, known %v", p.Work.Aliases(), d.Facts().Items)
+	}
+	contains(t, d.Run(t.Context(), time.Minute), "not enrolled")
+	if err := d.Enroll(t.Context(), d.cfg.Source); err != nil {
+		t.Fatal(err)
+	}
+	mustSync(t, d)
 }
 
 func TestLeavingThingsBehind(t *testing.T) {

@@ -40,10 +40,8 @@ func (d *Device) Enroll(ctx context.Context, source string) error {
 	if d.Enrolled() && d.state.App.Unknown == "" {
 		return fmt.Errorf("the device is enrolled already, with %s; unenroll it first", d.state.App.Enrolment.Server)
 	}
-	if d.Enrolled() { // what the former enrolment brought goes before the next one brings its own
-		if err := d.expelled(errors.New(d.state.App.Unknown)); err != nil {
-			return err
-		}
+	if err := d.makeRoom(); err != nil {
+		return fmt.Errorf("before the device is enrolled anew: %w", err)
 	}
 	from, err := readLink(source)
 	if err != nil {
@@ -58,6 +56,17 @@ func (d *Device) Enroll(ctx context.Context, source string) error {
 		return fmt.Errorf("enrolling: %w", err)
 	}
 	return d.enrolled(from, a)
+}
+
+// makeRoom removes what a former enrolment brought, before the next one brings its own.
+func (d *Device) makeRoom() error {
+	if !d.Enrolled() {
+		return d.sweep()
+	}
+	if err := d.clear(); err != nil {
+		return err
+	}
+	return d.expelled(errors.New(d.state.App.Unknown))
 }
 
 // prepare takes notice of a world in which the app may have been reinstalled, or may be missing.

@@ -105,6 +105,7 @@ func (r *round) replaceIdentity(ctx context.Context, rec *record) (outcome, erro
 	if !ok {
 		return r.refused(), nil
 	}
+	rec.Brought = true
 	r.regrant(id.Alias)
 	if err := r.save(); err != nil { // the key chain is the system's, and keeps the key whatever becomes of the app
 		return outcome{}, err
@@ -143,8 +144,9 @@ func (r *round) holds(rec *record, want string) outcome {
 // regrant puts the grants of an alias back to the beginning: those of the key that was there before are gone with it.
 func (r *round) regrant(alias string) {
 	for _, rec := range r.state.App.Records {
-		if rec.Item.Kind == companion.KindGrant && rec.Item.Grant.Alias == alias && rec.done() {
+		if rec.Item.Kind == companion.KindGrant && rec.Item.Grant.Alias == alias && rec.present() {
 			rec.again()
+			rec.Brought = false
 		}
 	}
 }
@@ -280,6 +282,6 @@ func (r *round) removeIdentity(rec *record) outcome {
 	if _, err := r.state.Phone.RemoveKeyPair(Package, rec.Item.Identity.Alias); err != nil {
 		return thrown(err, companion.ErrDelegationMissing)
 	}
-	rec.Held, rec.Made = "", false
+	rec.Held, rec.Made, rec.Brought = "", false, false
 	return done(companion.StateRemoved)
 }

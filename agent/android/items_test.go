@@ -75,6 +75,43 @@ func TestRemovalIsExplicit(t *testing.T) {
 	}
 }
 
+// What came in a former revision is the app's, also when the next one did not come and nobody asks for it any more.
+func TestFormerRevisionStaysKnown(t *testing.T) {
+	s := newServer(t)
+	d := s.device(t)
+	items := s.house()
+	s.want(items...)
+	mustSync(t, d)
+	if err := d.Change(func(w *framework.World) error { return w.Delegate(framework.ScopeCertSelection, false) }); err != nil {
+		t.Fatal(err)
+	}
+	d.Phone().StorageFull = true
+	s.refuse = refusing(companion.PathPayload, companion.CodeUnavailable)
+	for i := range items {
+		items[i].Revision = "r2"
+	}
+	s.want(items...)
+	if _, err := d.Sync(t.Context(), 0); err == nil {
+		t.Fatal("the next revision came")
+	}
+	s.want()
+	mustSync(t, d)
+	s.change(func(st *companion.State) { st.Policy.ReportInventory = true })
+	mustSync(t, d)
+	if inv := s.last(t); len(inv.Identities) != 1 || inv.Identities[0].Alias != "smime-enc-1" || len(inv.Identities[0].Grants) != 1 || len(inv.CAs) != 1 {
+		t.Errorf("%+v", inv)
+	}
+	if err := d.Change(func(w *framework.World) error { return w.Delegate(framework.ScopeCertSelection, true) }); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Unenroll(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if p := d.Phone(); len(p.Work.Keys)+len(p.Work.CAs)+len(p.Restrictions) != 0 {
+		t.Errorf("left behind: %+v", p)
+	}
+}
+
 func TestFaults(t *testing.T) {
 	_, edKey, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {

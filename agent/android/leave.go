@@ -8,7 +8,6 @@ import (
 	"maps"
 	"net/http"
 	"slices"
-	"strings"
 
 	"github.com/waxseal/waxseal/platforms/android/companion"
 )
@@ -56,13 +55,37 @@ func (d *Device) farewell(ctx context.Context, reason string) error {
 	return nil
 }
 
-// expelled is the end that the server made by not knowing the device any more: what came from it goes.
+// expelled is the end that the server made by not knowing the device any more: what came from it goes. What cannot go now,
+// before the first unlocking or without the right, is the error, and goes at a later poll.
 func (d *Device) expelled(why error) error {
-	gone := "the server does not know the device any more: " + why.Error()
-	if err := d.clear(); err != nil {
-		gone += "; left behind, since it could not be removed: " + strings.ReplaceAll(err.Error(), "\n", "; ")
+	cleared := d.clear()
+	var left []*record
+	if cleared != nil {
+		left = d.brought()
 	}
-	return d.forget(gone)
+	if err := d.forget("the server does not know the device any more: "+why.Error(), left...); err != nil {
+		return err
+	}
+	return behind(cleared)
+}
+
+// sweep removes what a former enrolment could not remove when it ended.
+func (d *Device) sweep() error {
+	if d.Enrolled() || len(d.state.App.Records) == 0 {
+		return nil
+	}
+	cleared := d.clear()
+	if err := d.forget(d.state.Gone, d.brought()...); err != nil {
+		return err
+	}
+	return behind(cleared)
+}
+
+func behind(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("left behind until it can be removed: %w", err)
 }
 
 // unknown keeps in mind that the server does not know the credential, until it does again. The device can be enrolled
@@ -89,16 +112,18 @@ func (d *Device) clear() error {
 	r := &round{Device: d, report: Report{trouble: map[string]trouble{}}}
 	var errs []error
 	for _, rec := range r.brought() {
+		op := rec.Item.Op
 		rec.Item.Op = companion.OpRemove
 		o, err := r.do(context.Background(), rec)
 		switch {
 		case err != nil:
+			rec.Item.Op = op
 			errs = append(errs, err)
 		case o.fault != nil:
-			rec.Item.Op = companion.OpInstall
+			rec.Item.Op = op
 			errs = append(errs, fmt.Errorf("removing %s: %s (%s)", rec.Item.ID, o.fault.Code.Meaning(), o.fault.Code))
 		default:
-			rec.State, app.Untold = o.state, true
+			rec.State, rec.Brought, app.Untold = o.state, false, true
 		}
 	}
 	d.acted()
@@ -107,20 +132,22 @@ func (d *Device) clear() error {
 
 // brought are the items that are on the device, or half on it, what was installed last first.
 func (d *Device) brought() []*record {
-	records := slices.DeleteFunc(slices.Collect(maps.Values(d.state.App.Records)), func(r *record) bool {
-		return r.Item.Op == companion.OpRemove && r.State.Well() || !r.done() && r.Held == "" && r.UID == 0 && !r.Made
-	})
+	records := slices.DeleteFunc(slices.Collect(maps.Values(d.state.App.Records)), func(r *record) bool { return !r.present() })
 	slices.SortFunc(records, func(a, b *record) int {
 		return cmp.Or(cmp.Compare(rank(b.Item), rank(a.Item)), cmp.Compare(a.Item.ID, b.Item.ID))
 	})
 	return records
 }
 
-// forget drops the enrolment. The installation and the count of its reports stay, the wrap key does not.
-func (d *Device) forget(why string) error {
+// forget drops the enrolment. The installation and the count of its reports stay, and what is left to remove; the wrap key
+// does not.
+func (d *Device) forget(why string, left ...*record) error {
 	d.dropClient()
 	old := d.state.App
 	d.state.App = app{InstallID: old.InstallID, Seq: old.Seq, Seen: d.sees(), Records: map[string]*record{}}
+	for _, rec := range left {
+		d.state.App.Records[rec.Item.ID] = rec
+	}
 	d.state.Gone = why
 	if err := d.save(); err != nil {
 		return fmt.Errorf("leaving the management: %w", err)

@@ -54,9 +54,11 @@ func (r *round) notice() error {
 	app.Seen, app.Untold = now, true
 	app.Events = append(app.Events, events...)
 	for _, rec := range app.Records {
-		if rec.done() && !r.inPlace(rec) {
-			rec.again()
-			rec.Held = ""
+		if rec.present() && !r.inPlace(rec) {
+			if rec.done() {
+				rec.again()
+			}
+			rec.Held, rec.Brought = "", rec.Item.Kind == companion.KindMailConfig // settings wait for their app
 		}
 	}
 	return r.save()
@@ -192,7 +194,7 @@ func (r *round) grantsByRecord(alias string) []string {
 	var out []string
 	for _, id := range slices.Sorted(maps.Keys(r.state.App.Records)) {
 		rec := r.state.App.Records[id]
-		if rec.Item.Kind == companion.KindGrant && rec.Item.Grant.Alias == alias && rec.done() {
+		if rec.Item.Kind == companion.KindGrant && rec.Item.Grant.Alias == alias && rec.present() {
 			out = append(out, rec.Item.Grant.Package)
 		}
 	}
@@ -210,7 +212,7 @@ func (r *round) heldCAs() []string {
 		return out
 	}
 	for _, rec := range r.state.App.Records {
-		if rec.Item.Kind == companion.KindCACert && rec.done() {
+		if rec.Item.Kind == companion.KindCACert && rec.present() {
 			out = append(out, rec.Item.CACert.SHA256)
 		}
 	}

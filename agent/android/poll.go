@@ -53,7 +53,7 @@ func (d *Device) poll(ctx context.Context, wait time.Duration) (Report, error) {
 		return Report{}, err
 	}
 	if !d.Enrolled() {
-		return Report{}, d.notEnrolled()
+		return Report{}, errors.Join(d.notEnrolled(), d.sweep())
 	}
 	r := &round{Device: d, report: Report{trouble: map[string]trouble{}}}
 	err := r.run(ctx, wait)
@@ -140,15 +140,15 @@ func (r *round) reread() error {
 	return r.save()
 }
 
-// settle drops the records of items that are not asked for any more and are not on the device, not even half. What is on the device stays
-// there until the server wants it removed.
+// settle drops the records of items that are not asked for any more and are not on the device, not even half or in a former revision. What is
+// on the device stays there until the server wants it removed, and in the inventory.
 func (r *round) settle() {
 	wanted := map[string]bool{}
 	for _, item := range r.state.App.Desired.Items {
 		wanted[item.ID] = true
 	}
 	for id, rec := range r.state.App.Records {
-		if !wanted[id] && !rec.done() && !rec.Unsent && !rec.Made {
+		if !wanted[id] && !rec.present() && !rec.Unsent {
 			delete(r.state.App.Records, id)
 		}
 	}

@@ -8,16 +8,16 @@ import (
 
 // Run keeps the device going until the context ends or it leaves. Each question is held by the server until it has
 // something, for up to 55 seconds; between questions that brought nothing pass at least an interval. A crash of the app
-// ends nothing: Android starts it again.
+// ends nothing: Android starts it again. A device that has left goes on until it has removed what it could not at once.
 func (d *Device) Run(ctx context.Context, interval time.Duration) error {
-	if !d.Enrolled() {
+	if !d.Enrolled() && len(d.state.App.Records) == 0 {
 		return d.notEnrolled()
 	}
 	for {
 		began := d.now()
 		r, err := d.poll(ctx, longPoll)
 		switch {
-		case r.Left, errors.Is(err, ErrNotEnrolled):
+		case (r.Left || errors.Is(err, ErrNotEnrolled)) && len(d.state.App.Records) == 0:
 			d.cfg.Log.Info("the device has left", "reason", d.state.Gone)
 			return nil
 		case ctx.Err() != nil:

@@ -79,10 +79,15 @@ type record struct {
 	UID  int    `json:"uid,omitempty"`
 	// Made: the app had the device make a key under the alias, whether it has a certificate or not.
 	Made bool `json:"made,omitempty"`
+	// Brought: the app put it on the device, in this revision or a former one, and it has not been seen to be gone.
+	Brought bool `json:"brought,omitempty"`
 }
 
 // done reports whether the item is on the device.
 func (r *record) done() bool { return r.Item.Op == companion.OpInstall && r.State.Well() }
+
+// present reports whether something of the item is on the device, be it half, or of a former revision.
+func (r *record) present() bool { return r.done() || r.Brought || r.Made || r.Held != "" }
 
 // ended reports whether the server knows that it failed, or that it was removed.
 func (r *record) ended() bool {

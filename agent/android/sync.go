@@ -80,8 +80,8 @@ func (d *Device) Sync(ctx context.Context, wait time.Duration) (Report, error) {
 		total.add(r)
 		now := d.now()
 		switch {
-		case r.Left && err == nil:
-			return total, nil
+		case r.Left:
+			return total, err
 		case errors.Is(err, ErrNotEnrolled), errors.Is(err, ErrCrashed), ctx.Err() != nil:
 			return total, errors.Join(err, ctx.Err())
 		case r.Commands+r.Changes+r.Pending > 0 || err != nil:

@@ -181,6 +181,7 @@ func (r *round) conclude(ctx context.Context, rec *record, o outcome) error {
 		r.state.App.Untold = true
 	}
 	if o.state.Well() {
+		rec.Brought = rec.Item.Op == companion.OpInstall
 		r.report.well = append(r.report.well, rec.Item.ID)
 	}
 	r.number(rec)
