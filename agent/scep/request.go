@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
+	"math/bits"
 	"strings"
 )
 
@@ -95,9 +96,14 @@ func challengeType(challenge string) string {
 }
 
 // KeyUsage is the extension with the bits of its first octet: 0x80 digitalSignature, 0x40 nonRepudiation, 0x20
-// keyEncipherment (RFC 5280 section 4.2.1.3).
-func KeyUsage(bits byte) (pkix.Extension, error) {
-	value, err := asn1.Marshal(asn1.BitString{Bytes: []byte{bits & 0xe0}, BitLength: 3})
+// keyEncipherment (RFC 5280 section 4.2.1.3). DER has no zeros behind the last bit that is set (X.690 section 11.2.2).
+func KeyUsage(octet byte) (pkix.Extension, error) {
+	octet &= 0xe0
+	usage := asn1.BitString{BitLength: 8 - bits.TrailingZeros8(octet)}
+	if usage.BitLength > 0 {
+		usage.Bytes = []byte{octet}
+	}
+	value, err := asn1.Marshal(usage)
 	return pkix.Extension{Id: asn1.ObjectIdentifier{2, 5, 29, 15}, Critical: true, Value: value}, err
 }
 

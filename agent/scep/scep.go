@@ -122,9 +122,14 @@ type Message struct {
 // Request is a PKCSReq around a PKCS#10 request.
 func (x *Exchange) Request(csr []byte) (*Message, error) { return x.message(pkcsReq, csr) }
 
-// Poll asks for the state of a pending request: a CertPoll with issuer and subject of the request.
+// Poll asks for the state of a pending request: a CertPoll with the subjects of the CA and of the request (RFC 8894 section
+// 3.3.3). Where an RA answers, the CA is who issued the RA's certificate.
 func (x *Exchange) Poll() (*Message, error) {
-	content, err := asn1.Marshal(struct{ Issuer, Subject asn1.RawValue }{raw(x.recipient.RawSubject), raw(x.signer.RawSubject)})
+	issuer := x.recipient.RawSubject
+	if !x.recipient.IsCA {
+		issuer = x.recipient.RawIssuer
+	}
+	content, err := asn1.Marshal(struct{ Issuer, Subject asn1.RawValue }{raw(issuer), raw(x.signer.RawSubject)})
 	if err != nil {
 		return nil, err
 	}
@@ -188,9 +193,11 @@ func (x *Exchange) belongs(signed *cms.Signed, to *Message, authorities []*x509.
 	if got := text(signed, attrTransactionID); got != x.transaction {
 		return errors.New("it belongs to another transaction")
 	}
-	var echoed []byte
-	if _, err := asn1.Unmarshal(signed.Attribute(attributeID(attrRecipientNonce)), &echoed); err != nil || !bytes.Equal(echoed, to.nonce) {
+	if !bytes.Equal(octets(signed, attrRecipientNonce), to.nonce) {
 		return errors.New("it does not carry the nonce of the request")
+	}
+	if len(octets(signed, attrSenderNonce)) == 0 { // RFC 8894 section 3.2.1.5; Windows refuses it (windows.md section 3.2)
+		return errors.New("it does not contain an expected authenticated attribute: a nonce of the sender's own, senderNonce")
 	}
 	return nil
 }
@@ -208,6 +215,14 @@ func text(signed *cms.Signed, n int) string {
 	var out string
 	if _, err := asn1.Unmarshal(signed.Attribute(attributeID(n)), &out); err != nil {
 		return ""
+	}
+	return out
+}
+
+func octets(signed *cms.Signed, n int) []byte {
+	var out []byte
+	if _, err := asn1.Unmarshal(signed.Attribute(attributeID(n)), &out); err != nil {
+		return nil
 	}
 	return out
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
+	"encoding/hex"
 	"errors"
 	"strings"
 	"testing"
@@ -136,6 +137,71 @@ func TestReplies(t *testing.T) {
 	}
 }
 
+// answer is a CertRep that says PENDING, without an attribute.
+func (h *house) answer(t testing.TB, to *Message, without int) []byte {
+	t.Helper()
+	var attributes []cms.Attribute
+	for n, value := range map[int]any{attrMessageType: certRep, attrStatus: string(Pending), attrTransactionID: h.exchange.transaction,
+		attrRecipientNonce: to.nonce, attrSenderNonce: []byte("sixteen-octets-x")} {
+		if n != without {
+			attributes = append(attributes, cms.Attribute{Type: attributeID(n), Value: value})
+		}
+	}
+	der, err := cms.Sign(nil, h.ra.Cert, h.ra.Key, cms.SignOptions{Attributes: attributes})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return der
+}
+
+// An answer that lacks a nonce, or says not what it belongs to, is none. Windows shows the lack of a senderNonce by a bare
+// number, although all went well over HTTP.
+func TestAnswersThatLackSomething(t *testing.T) {
+	h := newHouse(t)
+	m, err := h.exchange.Request(h.csr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if reply, err := h.exchange.Read(h.answer(t, m, 0), m, h.authorities()); err != nil || reply.Status != Pending {
+		t.Fatalf("%+v, %v", reply, err)
+	}
+	for without, want := range map[int]string{
+		attrSenderNonce: "expected authenticated attribute", attrRecipientNonce: "nonce of the request", attrTransactionID: "another transaction", attrMessageType: "message type",
+	} {
+		if _, err := h.exchange.Read(h.answer(t, m, without), m, h.authorities()); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("without attribute %d: %v, want %q", without, err, want)
+		}
+	}
+}
+
+// A CertPoll names the CA, not the RA that it is encrypted to.
+func TestPollNamesTheCA(t *testing.T) {
+	h := newHouse(t)
+	for _, to := range []*testpki.Identity{h.ra, &h.ca.Identity} {
+		h.exchange.recipient = to.Cert
+		m, err := h.exchange.Poll()
+		if err != nil {
+			t.Fatal(err)
+		}
+		req, err := scepmsg.ParseRequest(m.DER, to.Cert, to.RSA())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(req.Issuer, h.ca.Cert.RawSubject) || !bytes.Equal(req.Subject, h.exchange.signer.RawSubject) {
+			t.Errorf("encrypted to %s, it asks for issuer %x, subject %x", to.Cert.Subject, req.Issuer, req.Subject)
+		}
+	}
+}
+
+func TestKeyUsage(t *testing.T) {
+	for octet, want := range map[byte]string{0x80: "03020780", 0xC0: "030206c0", 0xA0: "030205a0", 0x20: "03020520", 0x1f: "030100", 0: "030100"} {
+		e, err := KeyUsage(octet)
+		if got := hex.EncodeToString(e.Value); err != nil || got != want {
+			t.Errorf("%#x: %s, %v; want %s", octet, got, err, want)
+		}
+	}
+}
+
 func TestAuthorities(t *testing.T) {
 	h := newHouse(t)
 	bag, err := cms.CertsOnly(h.ca.Cert, h.ra.Cert)
@@ -171,6 +237,8 @@ func FuzzRead(f *testing.F) {
 	})
 	f.Add(answer)
 	f.Add(m.DER)
+	f.Add(h.answer(f, m, 0))
+	f.Add(h.answer(f, m, attrSenderNonce))
 	f.Add([]byte("not a message"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		reply, err := h.exchange.Read(data, m, h.authorities())
