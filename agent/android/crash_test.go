@@ -69,6 +69,21 @@ func TestIdempotency(t *testing.T) {
 			c.must(c.sync())
 			c.check("installed", 1)
 		}},
+		{"2 a crash after installKeyPair, and nobody asks for it any more", func(c *crashing) {
+			if err := c.sync(ChaosCrashInstall); !errors.Is(err, ErrCrashed) {
+				c.Fatal(err)
+			}
+			c.d = again(c.T, c.d)
+			c.s.want()
+			c.must(c.sync())
+			if held := c.s.last(c.T).Identities; len(held) != 1 {
+				c.Errorf("held %+v", held)
+			}
+			c.must(c.d.Unenroll(c.Context()))
+			if len(c.d.Phone().Work.Keys) != 0 {
+				c.Error("the key is left behind")
+			}
+		}},
 		{"3 the same state twice", func(c *crashing) {
 			c.must(c.sync())
 			c.s.always, c.s.calls = true, nil

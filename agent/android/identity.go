@@ -144,8 +144,10 @@ func (r *round) holds(rec *record, want string) outcome {
 // regrant puts the grants of an alias back to the beginning: those of the key that was there before are gone with it.
 func (r *round) regrant(alias string) {
 	for _, rec := range r.state.App.Records {
-		if rec.Item.Kind == companion.KindGrant && rec.Item.Grant.Alias == alias && rec.present() {
-			rec.again()
+		if rec.Item.Kind == companion.KindGrant && rec.Item.Grant.Alias == alias {
+			if rec.done() {
+				rec.again()
+			}
 			rec.Brought = false
 		}
 	}

@@ -91,8 +91,9 @@ func (r *round) inPlace(rec *record) bool {
 		held, err := p.InstalledCACerts(Package)
 		return err != nil || slices.ContainsFunc(held, func(der []byte) bool { return framework.Fingerprint(der) == item.CACert.SHA256 })
 	case companion.KindIdentity:
+		// Where the app died before it noted what it installed, the certificate is that of the item.
 		sum, _ := r.held(item.Identity.Alias)
-		return !r.gone(item.Identity.Alias) && (sum == "" || sum == rec.Held)
+		return !r.gone(item.Identity.Alias) && slices.Contains([]string{"", rec.Held, item.Identity.CertSHA256}, sum)
 	case companion.KindGrant:
 		return r.granted(item.Grant, rec.UID)
 	}

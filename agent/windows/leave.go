@@ -18,7 +18,7 @@ func (d *Device) Unenroll(ctx context.Context) error {
 		return d.notEnrolled()
 	}
 	if d.node(manualURI) == "0" {
-		return errors.New("Settings has no button to disconnect the device: the server forbids it by the policy Experience/AllowManualMDMUnenrollment")
+		return errors.New("the server forbids it to disconnect the device, and Settings has no button for it: the policy Experience/AllowManualMDMUnenrollment is 0")
 	}
 	return d.leave(ctx, "the user disconnected the device")
 }
