@@ -46,7 +46,8 @@ const (
 	ReasonDelegationMissing Reason = "DelegationMissing"
 	// ReasonNoPushCertificate: a real Apple device is never woken without an APNs certificate.
 	ReasonNoPushCertificate Reason = "NoPushCertificate"
-	// ReasonMustReenroll: the device enrolled before a push certificate was set; its Topic can never change.
+	// ReasonMustReenroll: the device enrolled before a push certificate was set, and its Topic can never change; or by a link for
+	// another kind of device. Detail says which.
 	ReasonMustReenroll Reason = "MustReenroll"
 	// ReasonNotSeen: the device has not connected since the document became ready.
 	ReasonNotSeen Reason = "DeviceNotSeen"

@@ -76,6 +76,9 @@ func (e *Endpoint) first(ctx context.Context, s message, m *mdm.Authenticate) er
 	if m.Model != "" && facts.Model == "" {
 		facts.Model = cut(m.Model)
 	}
+	if err := e.refuseOther(ctx, s.enr, facts.Model); err != nil {
+		return err
+	}
 	enr, err := e.cfg.Identity.Authenticate(ctx, s.enr, facts)
 	if errors.Is(err, model.ErrConflict) {
 		err = &identity.Refusal{Reason: "the certificate is bound to another device than the message names"}

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/waxseal/waxseal/platforms/apple"
 	"github.com/waxseal/waxseal/profiles"
 	"github.com/waxseal/waxseal/server/internal/model"
 	"github.com/waxseal/waxseal/server/internal/sender"
@@ -29,7 +30,14 @@ func (e *Endpoint) enroll(w http.ResponseWriter, r *http.Request) error {
 		return e.deadLink(w, r, l, err)
 	}
 	return render(w, http.StatusOK, page{Organization: e.cfg.Organization, Download: token + "/enroll.mobileconfig",
-		Platform: string(l.Platform), Until: l.ExpiresAt.UTC().Format("2 January 2006 15:04 MST"), NoPush: e.cfg.PushTopic == ""})
+		Platform: string(l.Platform), Device: deviceNamed(l.Platform), Until: l.ExpiresAt.UTC().Format("2 January 2006 15:04 MST"), NoPush: e.cfg.PushTopic == ""})
+}
+
+func deviceNamed(p profiles.Platform) string {
+	if p == profiles.Android {
+		return "Android device"
+	}
+	return apple.DeviceName(p)
 }
 
 // link reads the link of a token; the secrets of Windows are no links here, and Android's have a page only.
@@ -48,6 +56,9 @@ func (e *Endpoint) download(w http.ResponseWriter, r *http.Request) error {
 	l, err := e.link(ctx, token)
 	if err != nil {
 		return e.deadLink(w, r, l, err)
+	}
+	if err := e.refuseOtherKind(r, l); err != nil {
+		return err
 	}
 	if err := e.ready(ctx); err != nil {
 		return err

@@ -13,6 +13,7 @@ type page struct {
 	Sentence     string
 	Download     string // relative to the link
 	Platform     string
+	Device       string // what the link is for, as people call it
 	Until        string
 	NoPush       bool
 }
@@ -38,7 +39,7 @@ const pageHTML = `<!DOCTYPE html>
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Enrol this device</title>
+<title>{{with .Device}}Enrol this {{.}}{{else}}{{or .Organization "Waxseal"}}{{end}}</title>
 <style>
 body { font: 1.05rem/1.5 system-ui, sans-serif; max-width: 36rem; margin: 2rem auto; padding: 0 1rem; color: #1d1d1f; background: #fff }
 a.button { display: inline-block; padding: .7rem 1.4rem; border-radius: .5rem; background: #0b57d0; color: #fff; text-decoration: none }
@@ -51,7 +52,7 @@ a.button { display: inline-block; padding: .7rem 1.4rem; border-radius: .5rem; b
 <h1>{{or .Organization "Waxseal"}}</h1>
 <p>{{.Sentence}}</p>
 {{- else}}
-<h1>Enrol this device{{with .Organization}} with {{.}}{{end}}</h1>
+<h1>Enrol this {{.Device}}{{with .Organization}} with {{.}}{{end}}</h1>
 <p>Your mail will be set up to be signed and encrypted, and mail that was encrypted to you before will open here.</p>
 {{- if eq .Platform "android"}}
 <ol>
@@ -61,17 +62,17 @@ a.button { display: inline-block; padding: .7rem 1.4rem; border-radius: .5rem; b
 </ol>
 {{- else}}
 <ol>
-<li>Open this page on the device itself, in Safari.</li>
+<li>Open this page on the {{.Device}} itself, in Safari.</li>
 <li>Download the profile:<br><a class="button" href="{{.Download}}">Download profile</a></li>
 {{- if eq .Platform "macos"}}
 <li>Open System Settings, General, Device Management, and install the profile there.</li>
 {{- else}}
 <li>Open Settings. “Profile Downloaded” is near the top; tap it, then Install. Do so within 15 minutes.</li>
 {{- end}}
-<li>Leave the device unlocked and connected for a few minutes.</li>
+<li>Leave the {{.Device}} unlocked and connected for a few minutes.</li>
 </ol>
 {{- end}}
-<p>The link works for one device, until {{.Until}}.</p>
+<p>The link works for one {{.Device}} and for nothing else, until {{.Until}}.</p>
 {{- if and .NoPush (ne .Platform "android")}}
 <p class="note"><strong>NoPushCertificate:</strong> this server has no push certificate, so it cannot wake Apple devices. A real
 device will enrol and then not fetch anything. Tell your administrator before you go on.</p>
