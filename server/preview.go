@@ -39,6 +39,7 @@ func merge(snapshot delivery.Snapshot, result reconcile.Result) []model.Document
 			documents[i] = unsent(documents[i], d)
 		}
 	}
+	documents = append(documents, result.Decision.Records...)
 	for i := range documents {
 		documents[i].Payload = nil
 		notSeen(&documents[i], snapshot)

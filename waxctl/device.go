@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/waxseal/waxseal/internal/api"
+	"github.com/waxseal/waxseal/platforms"
 	"github.com/waxseal/waxseal/profiles"
 )
 
@@ -107,18 +108,16 @@ func explain(w io.Writer, e api.Explain) {
 	for _, warning := range e.Warnings {
 		say("warning: %s: %s", warning.Reason, warning.Detail)
 	}
-	var rows [][]string
-	for _, d := range e.Documents {
-		rows = append(rows, []string{d.ID, d.Status, string(d.Reason), strings.Join(d.Profiles, ","), d.Detail})
-		for _, c := range d.Credentials {
-			rows = append(rows, []string{"  " + short(c.SHA256), credentialState(c), until(c), strings.Join(c.Addresses, ","), c.Subject})
-		}
-	}
-	if len(rows) == 0 {
+	rows := documentRows(e)
+	switch {
+	case len(rows) == 0 && e.Device.State == deviceLeft:
+		say("it never had anything that was assigned to it")
+		return
+	case len(rows) == 0:
 		say("no document is assigned to it")
 		return
 	}
-	table(w, []string{"DOCUMENT", "STATUS", "REASON", "FOR", "DETAIL"}, rows)
+	table(w, documentHeader(e), rows)
 	for _, d := range e.Documents {
 		for _, note := range d.Notes {
 			say("%s: not on %s: %s", d.ID, e.Device.Platform, note)
@@ -126,7 +125,38 @@ func explain(w io.Writer, e api.Explain) {
 	}
 }
 
-func credentialState(c api.Credential) string {
+// documentHeader has the channel for Macs alone, where the same document may come by the device's and by the user's.
+func documentHeader(e api.Explain) []string {
+	if e.Device.Platform == profiles.MacOS {
+		return []string{"DOCUMENT", "STATUS", "REASON", "FOR", "CHANNEL", "DETAIL"}
+	}
+	return []string{"DOCUMENT", "STATUS", "REASON", "FOR", "DETAIL"}
+}
+
+func documentRows(e api.Explain) [][]string {
+	var rows [][]string
+	add := func(channel, last string, cells ...string) {
+		if e.Device.Platform == profiles.MacOS {
+			cells = append(cells, channel)
+		}
+		rows = append(rows, append(cells, last))
+	}
+	for _, d := range e.Documents {
+		add(d.Channel, d.Detail, d.ID, d.Status, string(d.Reason), strings.Join(d.Profiles, ","))
+		for _, c := range d.Credentials {
+			add("", c.Subject, "  "+short(c.SHA256), credentialState(d, c), until(c), strings.Join(c.Addresses, ","))
+		}
+	}
+	return rows
+}
+
+func credentialState(d api.Document, c api.Credential) string {
+	switch d.Reason {
+	case platforms.ReasonRemovalVerified, platforms.ReasonRemovalReported:
+		return "removed"
+	case platforms.ReasonRemovalUnconfirmed:
+		return "unconfirmed"
+	}
 	state := "not there"
 	if c.Installed {
 		state = "there"

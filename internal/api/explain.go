@@ -31,9 +31,12 @@ type Enrolment struct {
 
 // Document is one thing that is delivered to the device.
 type Document struct {
-	ID       string   `json:"id"`
+	ID string `json:"id"`
+	// Channel is the enrolment's by which it comes: of a Mac that may be the user's, of others it is the device's.
+	Channel  string   `json:"channel,omitempty"`
 	Profiles []string `json:"profiles" doc:"The admin's profiles that it serves"`
-	// Status is where it is on its way: waiting, ready, sent, installed, verified, failed, removing or removed.
+	// Status is where it is on its way: waiting, ready, sent, installed, verified, failed, removing or removed. When the device
+	// has left, it is removed, and Reason says how that is known: RemovalVerified, RemovalReported or RemovalUnconfirmed.
 	Status string           `json:"status"`
 	Reason platforms.Reason `json:"reason,omitempty"`
 	Detail string           `json:"detail,omitempty"`
@@ -58,7 +61,7 @@ type Credential struct {
 	NotAfter  time.Time `json:"notAfter"`
 	// Current: it is the one that the account uses for its address, or the device's own signing certificate.
 	Current bool `json:"current"`
-	// Installed: the device acknowledged a revision that carries it.
+	// Installed: the device acknowledged a revision that carries it, and has not left.
 	Installed bool `json:"installed"`
 }
 

@@ -4,11 +4,13 @@ import (
 	"cmp"
 	"context"
 	"crypto/x509"
+	"fmt"
 	"slices"
 	"time"
 
 	"github.com/waxseal/waxseal/internal/api"
 	"github.com/waxseal/waxseal/platforms"
+	"github.com/waxseal/waxseal/platforms/apple"
 	"github.com/waxseal/waxseal/profiles"
 	"github.com/waxseal/waxseal/server/internal/model"
 )
@@ -31,11 +33,11 @@ func (s *Service) explain(ctx context.Context, in *deviceInput) (*body[api.Expla
 	out := api.Explain{Device: deviceOf(d, u.UPN), User: userOf(u), Removal: string(d.Removal),
 		Enrolments: []api.Enrolment{}, Documents: []api.Document{}}
 	for _, e := range enrolments {
-		shown := enrolmentOf(e)
-		shown.MustReenroll = s.mustReenroll(e)
-		out.Enrolments = append(out.Enrolments, shown)
+		enrolment := enrolmentOf(e)
+		enrolment.MustReenroll = s.mustReenroll(e)
+		out.Enrolments = append(out.Enrolments, enrolment)
 	}
-	documents, err := s.documents(ctx, enrolments)
+	documents, err := s.documents(ctx, d, enrolments)
 	if err != nil {
 		return nil, err
 	}
@@ -56,33 +58,74 @@ func enrolmentOf(e model.Enrolment) api.Enrolment {
 	return out
 }
 
-// documents are those of the enrolments that count: the ones that have not ended, or the newest if all have.
-func (s *Service) documents(ctx context.Context, enrolments []model.Enrolment) ([]model.DocumentState, error) {
-	live := slices.DeleteFunc(slices.Clone(enrolments), func(e model.Enrolment) bool { return e.State == model.EnrolmentEnded })
-	if len(live) == 0 && len(enrolments) > 0 {
-		live = enrolments[:1]
-	}
-	var out []model.DocumentState
-	for _, e := range live {
+// shown is a document with the channel by which it comes.
+type shown struct {
+	model.DocumentState
+	channel string
+}
+
+// documents are those of the enrolments that count, as the state of the device wants them told.
+func (s *Service) documents(ctx context.Context, d model.Device, enrolments []model.Enrolment) ([]shown, error) {
+	var out []shown
+	for _, e := range counting(d, enrolments) {
 		documents, err := s.documentsOf(ctx, e)
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, documents...)
+		for _, doc := range documents {
+			if doc, there := told(doc, d); there {
+				out = append(out, shown{doc, e.Channel})
+			}
+		}
 	}
-	slices.SortStableFunc(out, func(a, b model.DocumentState) int {
+	slices.SortStableFunc(out, func(a, b shown) int {
 		return cmp.Or(cmp.Compare(rank(a.Document.ID), rank(b.Document.ID)), cmp.Compare(a.Document.ID, b.Document.ID))
 	})
 	return out, nil
 }
 
-// documentsOf are what the plan of now says where there is one, else what was last decided: a change of a minute ago
-// counts though the device has not been here since.
-func (s *Service) documentsOf(ctx context.Context, e model.Enrolment) ([]model.DocumentState, error) {
-	if s.Preview == nil || e.State == model.EnrolmentEnded || e.DeviceID == "" {
-		return s.Store.DocumentsOfEnrolment(ctx, e.ID)
+// counting are the enrolments that have not ended, or the newest if all have. Of a Mac that leaves the user's channel counts
+// with the one that it hangs on, though it ends first.
+func counting(d model.Device, newestFirst []model.Enrolment) []model.Enrolment {
+	ended := func(e model.Enrolment) bool { return e.State == model.EnrolmentEnded }
+	hangs := func(e model.Enrolment) bool { return e.HolderID != "" }
+	out := slices.DeleteFunc(slices.Clone(newestFirst), func(e model.Enrolment) bool { return ended(e) || hangs(e) })
+	if i := slices.IndexFunc(newestFirst, func(e model.Enrolment) bool { return !hangs(e) }); len(out) == 0 && i >= 0 {
+		out = newestFirst[i : i+1 : i+1]
 	}
-	return s.Preview(ctx, e.ID)
+	for _, holder := range slices.Clone(out) {
+		i := slices.IndexFunc(newestFirst, func(e model.Enrolment) bool { return e.HolderID == holder.ID })
+		if i >= 0 && (!ended(newestFirst[i]) || d.State != model.DeviceEnrolled) {
+			out = append(out, newestFirst[i])
+		}
+	}
+	return out
+}
+
+// told is a document as it is told of the device: one that left, or that should leave and has been silent for long, has
+// nothing any more, and the reason says how that is known. False: it never had it.
+func told(doc model.DocumentState, d model.Device) (model.DocumentState, bool) {
+	if d.Removal == "" || doc.IsRecord() {
+		return doc, true
+	}
+	return doc.AsRecord(d.Removal)
+}
+
+// documentsOf are what the plan of now says where there is one, else what was last decided: a change of a minute ago
+// counts though the device has not been here since. What is known to be gone comes from the store in any case.
+func (s *Service) documentsOf(ctx context.Context, e model.Enrolment) ([]model.DocumentState, error) {
+	stored, err := s.Store.DocumentsOfEnrolment(ctx, e.ID)
+	if err != nil || s.Preview == nil || e.State == model.EnrolmentEnded || e.DeviceID == "" {
+		return stored, err
+	}
+	planned, err := s.Preview(ctx, e.ID)
+	for _, d := range stored {
+		same := func(p model.DocumentState) bool { return p.Document.ID == d.Document.ID }
+		if d.IsRecord() && !slices.ContainsFunc(planned, same) {
+			planned = append(planned, d)
+		}
+	}
+	return planned, err
 }
 
 // rank puts trust first, as it is delivered first.
@@ -94,7 +137,7 @@ func rank(documentID string) int {
 }
 
 // currentCredentials are the encryption certificates that are current for one of the user's addresses, and all signing ones.
-func currentCredentials(documents []model.DocumentState, addresses []string, now time.Time) map[string]bool {
+func currentCredentials(documents []shown, addresses []string, now time.Time) map[string]bool {
 	current := map[string]bool{}
 	var encryption []profiles.Certificate
 	for _, d := range documents {
@@ -114,17 +157,21 @@ func currentCredentials(documents []model.DocumentState, addresses []string, now
 	return current
 }
 
-func documentOf(d model.DocumentState, current map[string]bool) api.Document {
-	out := api.Document{ID: d.Document.ID, Profiles: append([]string{}, d.Document.Profiles...), Status: string(d.Status), Reason: d.Reason,
+func documentOf(d shown, current map[string]bool) api.Document {
+	out := api.Document{ID: d.Document.ID, Channel: d.channel, Profiles: append([]string{}, d.Document.Profiles...), Status: string(d.Status), Reason: d.Reason,
 		Detail: d.Detail, InstalledRevision: d.InstalledRevision, WantedRevision: d.Document.Revision, InstalledAt: d.InstalledAt,
 		DependsOn: d.Document.DependsOn, Notes: d.Document.Notes, Attempts: d.Attempts, RetryAt: d.RetryAt}
 	if d.Status == model.DocumentRemoving || d.Status == model.DocumentRemoved {
 		out.WantedRevision = ""
 	}
+	gone := d.IsRecord()
+	if gone {
+		out.InstalledRevision, out.Notes = "", nil
+	}
 	for _, c := range d.Document.Credentials {
 		out.Credentials = append(out.Credentials, api.Credential{SHA256: c.SHA256, Subject: subjectOf(c.DER), Addresses: c.Addresses,
-			NotBefore: c.NotBefore, NotAfter: c.NotAfter, Current: current[c.SHA256],
-			Installed: slices.Contains(d.InstalledCredentials, c.SHA256)})
+			NotBefore: c.NotBefore, NotAfter: c.NotAfter, Current: current[c.SHA256] && !gone,
+			Installed: !gone && slices.Contains(d.InstalledCredentials, c.SHA256)})
 	}
 	return out
 }
@@ -151,17 +198,30 @@ func (s *Service) warnings(ctx context.Context, d model.Device, enrolments []mod
 		return nil, nil
 	}
 	var out []api.Warning
-	apple := d.Platform == profiles.IOS || d.Platform == profiles.MacOS
-	if apple && s.PushTopic == "" {
+	if (d.Platform == profiles.IOS || d.Platform == profiles.MacOS) && s.PushTopic == "" {
 		out = append(out, noPush())
 	}
 	if slices.ContainsFunc(enrolments, s.mustReenroll) {
 		out = append(out, api.Warning{Reason: platforms.ReasonMustReenroll,
 			Detail: "the device enrolled before the push certificate of now was set, and its topic can never change: enrol it again with a new link"})
 	}
-	out = append(out, userWarning(d, enrolments)...)
+	if wrong := wrongKind(d); wrong != nil {
+		out = append(out, *wrong)
+	} else {
+		out = append(out, userWarning(d, enrolments)...)
+	}
 	down, err := s.connectorWarning(ctx)
 	return append(out, down...), err
+}
+
+// wrongKind says of an Apple device that it came in by a link for the other kind: what is planned for it never works.
+func wrongKind(d model.Device) *api.Warning {
+	is := apple.PlatformOf(d.Model)
+	if is == "" || is == d.Platform || (d.Platform != profiles.IOS && d.Platform != profiles.MacOS) {
+		return nil
+	}
+	return &api.Warning{Reason: platforms.ReasonMustReenroll, Detail: fmt.Sprintf(
+		"it is a %s (%s) that was enrolled by a link for a %s: retire it, and enrol it by waxctl enroll link --platform %s", apple.DeviceName(is), d.Model, apple.DeviceName(d.Platform), is)}
 }
 
 // userWarning says of a Mac that something waits for its user, who has a channel of their own: what should come does until

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -39,5 +40,23 @@ func TestWaitsForTheUserOfAMac(t *testing.T) {
 				t.Errorf("%+v", got)
 			}
 		})
+	}
+}
+
+// TestADeviceOfTheOtherKind: only an Apple device says by its model which kind it is.
+func TestADeviceOfTheOtherKind(t *testing.T) {
+	for _, tt := range []struct {
+		p     profiles.Platform
+		model string
+		want  string
+	}{
+		{profiles.IOS, "Mac14,2", "--platform macos"}, {profiles.MacOS, "iPad13,1", "--platform ios"},
+		{profiles.IOS, "iPhone15,2", ""}, {profiles.MacOS, "MacBookPro17,1", ""}, {profiles.MacOS, "", ""}, {profiles.IOS, "AppleTV14,1", ""},
+		{profiles.Windows, "Mac in a VM", ""}, {profiles.Android, "iPhone look-alike", ""},
+	} {
+		w := wrongKind(model.Device{Platform: tt.p, Model: tt.model})
+		if (w != nil) != (tt.want != "") || (w != nil && (w.Reason != platforms.ReasonMustReenroll || !strings.Contains(w.Detail, tt.want))) {
+			t.Errorf("%s %s: %+v", tt.p, tt.model, w)
+		}
 	}
 }

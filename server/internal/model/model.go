@@ -55,6 +55,17 @@ const (
 	RemovalUnconfirmed Removal = "unconfirmed"
 )
 
+// Reason is the same of one document.
+func (r Removal) Reason() platforms.Reason {
+	switch r {
+	case RemovalVerified:
+		return platforms.ReasonRemovalVerified
+	case RemovalReported:
+		return platforms.ReasonRemovalReported
+	}
+	return platforms.ReasonRemovalUnconfirmed
+}
+
 // Device is a phone, tablet or computer of one user.
 type Device struct {
 	ID           string
@@ -137,7 +148,8 @@ const (
 	DocumentVerified  DocumentStatus = "verified"
 	DocumentFailed    DocumentStatus = "failed"
 	DocumentRemoving  DocumentStatus = "removing"
-	DocumentRemoved   DocumentStatus = "removed" // RemoveProfile acknowledged, inventory still to confirm
+	// DocumentRemoved: RemoveProfile acknowledged, inventory still to confirm; or the record of a device that left (IsRecord).
+	DocumentRemoved DocumentStatus = "removed"
 )
 
 // DocumentState is one document of one enrolment: what is wanted, what is there, and the payload in between.
@@ -186,6 +198,27 @@ func (d DocumentState) Identifier() string {
 		return d.InstalledIdentifier
 	}
 	return d.Document.Identifier
+}
+
+// IsRecord tells whether the row is kept for the record alone: the device left, or leaves, and the reason says how it is known
+// that the document is gone.
+func (d DocumentState) IsRecord() bool {
+	switch d.Reason {
+	case platforms.ReasonRemovalVerified, platforms.ReasonRemovalReported, platforms.ReasonRemovalUnconfirmed:
+		return d.Status == DocumentRemoved
+	}
+	return false
+}
+
+// AsRecord is what stays of a document of a device that leaves; false: the device never had any of it.
+func (d DocumentState) AsRecord(how Removal) (DocumentState, bool) {
+	if d.InstalledRevision == "" && d.SentRevision == "" && len(d.Leftovers) == 0 {
+		return d, false
+	}
+	d.Status, d.Reason, d.Detail = DocumentRemoved, how.Reason(), ""
+	d.Payload, d.PayloadRevision, d.PayloadRecipient = nil, "", ""
+	d.Attempts, d.RetryAt = 0, time.Time{}
+	return d, true
 }
 
 // CommandState is where a command is.

@@ -16,7 +16,8 @@ type Snapshot struct {
 	User       model.User
 	Generation int64
 	// Objects are all profiles and assignments; the core works out which apply.
-	Objects   []profiles.Object
+	Objects []profiles.Object
+	// Documents are without those that are kept for the record alone.
 	Documents []model.DocumentState
 	// Commands are the ones in state sent or notNow, oldest first.
 	Commands []model.Command
@@ -44,9 +45,11 @@ type Decision struct {
 	EnrolmentID string
 	// Version is the version of the snapshot; Save returns model.ErrConflict when the enrolment has moved on.
 	Version int64
-	// Documents are written whole (upsert by enrolment and document id); Forget are deleted.
+	// Documents are written whole (upsert by enrolment and document id); Forget are deleted. Records take the place of those
+	// deleted that a leaving device had; no snapshot has them.
 	Documents []model.DocumentState
 	Forget    []string
+	Records   []model.DocumentState
 	// Jobs are created unless a job with the same key exists in a state other than failed or obsolete; a failed one is
 	// opened again with the new payload and RunAt.
 	Jobs []model.Job

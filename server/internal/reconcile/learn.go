@@ -273,6 +273,7 @@ func (w *work) left(how model.Removal) {
 		w.leftBy = profiles.EventWipe
 	}
 	for _, d := range w.docs {
+		w.keepRecord(d, w.device.Removal)
 		w.forget(d)
 	}
 	w.device.State, w.device.StateAt = model.DeviceLeft, w.now

@@ -88,3 +88,36 @@ func TestWhyItStaysIsSeen(t *testing.T) {
 		t.Errorf("detail %q", d.Detail)
 	}
 }
+
+// TestWhatWasOnADeviceThatLeftIsKept: with how it is known that it is gone, and without what never got there.
+func TestWhatWasOnADeviceThatLeftIsKept(t *testing.T) {
+	for state, want := range map[model.DeviceState]platforms.Reason{
+		model.DeviceWiping: platforms.ReasonRemovalReported, model.DeviceRetiring: platforms.ReasonRemovalVerified} {
+		t.Run(string(state), func(t *testing.T) {
+			w := newWorld(t)
+			w.settle()
+			w.s.Documents = append(w.s.Documents, model.DocumentState{Document: platforms.Document{ID: "never"}, Status: model.DocumentWaiting})
+			w.s.Device.State, w.s.Enrolment.Dirty = state, true
+			w.session()
+			if w.s.Device.State != model.DeviceLeft || len(w.s.Documents) != 0 || len(w.kept) != 3 {
+				t.Fatalf("device is %s with %d documents and %d records", w.s.Device.State, len(w.s.Documents), len(w.kept))
+			}
+			for id, r := range w.kept {
+				if !r.IsRecord() || r.Reason != want || len(r.Payload) > 0 || (id != "trust" && len(r.Document.Credentials) == 0) {
+					t.Errorf("%s: %+v", id, r)
+				}
+			}
+		})
+	}
+}
+
+// TestWhatIsUnassignedLeavesNoRecord: the device is still here, and what it has is what it should have.
+func TestWhatIsUnassignedLeavesNoRecord(t *testing.T) {
+	w := newWorld(t)
+	w.settle()
+	w.s.Objects, w.s.Generation, w.s.Enrolment.Dirty = nil, w.s.Generation+1, true
+	w.session()
+	if len(w.s.Documents)+len(w.kept) != 0 {
+		t.Errorf("documents %+v, records %+v", w.s.Documents, w.kept)
+	}
+}

@@ -42,6 +42,9 @@ func (w *work) verifyRemoved(d *model.DocumentState) {
 		}
 	}
 	w.audit("document.removal", d.Document.ID, "ok", map[string]string{"reason": string(platforms.ReasonRemovalVerified)})
+	if w.leaving() {
+		w.keepRecord(d, model.RemovalVerified)
+	}
 	w.forget(d)
 }
 
@@ -80,6 +83,14 @@ func forgetInstalled(d *model.DocumentState) {
 func (w *work) forget(d *model.DocumentState) {
 	delete(w.docs, d.Document.ID)
 	w.out.Forget = append(w.out.Forget, d.Document.ID)
+}
+
+// keepRecord notes how it is known that a document left the device, for whoever asks afterwards.
+func (w *work) keepRecord(d *model.DocumentState, how model.Removal) {
+	if r, had := d.AsRecord(how); had {
+		r.EnrolmentID, r.UpdatedAt = w.enrolment.ID, w.now
+		w.out.Records = append(w.out.Records, r)
+	}
 }
 
 func (w *work) verifyInstalled(d *model.DocumentState) {

@@ -35,6 +35,7 @@ type world struct {
 	last   *reconcile.Action                               // unanswered
 	audits []model.AuditEntry                              // all
 	status map[string]reconcile.CertificateChange
+	kept   map[string]model.DocumentState // records, by document
 }
 
 const week = 7 * 24 * time.Hour
@@ -42,7 +43,7 @@ const week = 7 * 24 * time.Hour
 func newWorld(t *testing.T) *world {
 	now := time.Date(2026, 11, 24, 8, 0, 0, 0, time.UTC)
 	w := &world{t: t, now: now, jobs: map[string]model.Job{}, docs: map[string]string{}, held: map[string][]string{},
-		refuse: map[string]string{}, hide: map[string]bool{}, status: map[string]reconcile.CertificateChange{}}
+		refuse: map[string]string{}, hide: map[string]bool{}, status: map[string]reconcile.CertificateChange{}, kept: map[string]model.DocumentState{}}
 	w.s = reconcile.Snapshot{
 		Device:     model.Device{ID: "d1", UserID: "u1", Platform: profiles.IOS, State: model.DeviceEnrolled, OSVersion: "18.1"},
 		Enrolment:  model.Enrolment{ID: "e1", DeviceID: "d1", UserID: "u1", Platform: profiles.IOS, State: model.EnrolmentActive, Certificate: []byte("device"), CertSHA256: "aa", Dirty: true},
@@ -155,6 +156,9 @@ func (w *world) save(d reconcile.Decision) {
 		}
 	}
 	w.s.Documents = slices.DeleteFunc(w.s.Documents, func(o model.DocumentState) bool { return slices.Contains(d.Forget, o.Document.ID) })
+	for _, r := range d.Records {
+		w.kept[r.Document.ID] = r
+	}
 	for _, n := range d.Commands {
 		i := slices.IndexFunc(w.s.Commands, func(o model.Command) bool { return o.UUID == n.UUID })
 		if i < 0 {

@@ -62,7 +62,7 @@ func (db *DB) UserChannel(ctx context.Context, holderID string) (e model.Enrolme
 }
 
 // ended takes back what was to be done for an enrolment that a decision ended, and lets the other channel follow: with the device channel the user's is over, and when the
-// user's is empty the device channel goes on with the end.
+// user's is empty the device channel goes on with the end. With the device channel the device's own certificate goes, too; of those that were issued the decision speaks.
 func (t *tx) ended(d delivery.Decision) error {
 	if d.Enrolment == nil || d.Enrolment.State != model.EnrolmentEnded {
 		return nil
@@ -80,6 +80,9 @@ func (t *tx) ended(d delivery.Decision) error {
 	event := profiles.EventRetire
 	if state == model.DeviceWiping {
 		event = profiles.EventWipe
+	}
+	if err := t.endThose(*d.Enrolment, ` AND kind = 'deviceIdentity'`, event, d.Seen); err != nil {
+		return err
 	}
 	return t.endUserChannels(*d.Enrolment, event, d.Seen)
 }

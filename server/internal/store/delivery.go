@@ -3,9 +3,11 @@ package store
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/waxseal/waxseal/internal/escrow"
+	"github.com/waxseal/waxseal/platforms"
 	"github.com/waxseal/waxseal/profiles"
 	"github.com/waxseal/waxseal/server/internal/delivery"
 	"github.com/waxseal/waxseal/server/internal/model"
@@ -39,8 +41,8 @@ func (t *tx) snapshotSubject(s *delivery.Snapshot, id string) (err error) {
 		return err
 	}
 	if s.Enrolment.Platform == profiles.MacOS && s.Enrolment.Channel == model.ChannelDevice {
-		s.UserDocuments, err = one[int64](t, `SELECT count(*) FROM documents WHERE enrolment_id IN (
-			SELECT id FROM enrolments WHERE holder_id = $1 AND holder_id <> '' AND state <> 'ended')`, id)
+		s.UserDocuments, err = one[int64](t, `SELECT count(*) FROM documents WHERE reason <> $1 AND enrolment_id IN (
+			SELECT id FROM enrolments WHERE holder_id = $2 AND holder_id <> '' AND state <> 'ended')`, platforms.ReasonRemovalVerified, id)
 		if err != nil {
 			return err
 		}
@@ -64,6 +66,7 @@ func (t *tx) snapshotDelivery(s *delivery.Snapshot, id string) (err error) {
 	if s.Documents, err = list(t, documents(), `WHERE enrolment_id = $1 ORDER BY document_id`, id); err != nil {
 		return err
 	}
+	s.Documents = slices.DeleteFunc(s.Documents, model.DocumentState.IsRecord)
 	s.Commands, err = list(t, commands(), `WHERE enrolment_id = $1 AND state IN ('sent', 'notNow') ORDER BY created_at, uuid`, id)
 	if err != nil {
 		return err
@@ -202,6 +205,12 @@ func (t *tx) saveDocuments(d delivery.Decision) error {
 	}
 	for _, id := range d.Forget {
 		if err := t.do(`DELETE FROM documents WHERE enrolment_id = $1 AND document_id = $2`, d.EnrolmentID, id); err != nil {
+			return err
+		}
+	}
+	for _, doc := range d.Records {
+		doc.EnrolmentID = d.EnrolmentID
+		if err := put(t, documents(), statement, doc); err != nil {
 			return err
 		}
 	}

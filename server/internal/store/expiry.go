@@ -9,8 +9,10 @@ import (
 )
 
 // inUse selects what is in use: an imported certificate that has a successor of its purpose is kept for old mail alone, and
-// may end.
-const inUse = `WHERE status = 'current' AND (kind <> 'imported' OR NOT EXISTS (
+// may end. A device's own is in use while the device is here: not before it has spoken, nor once it left or is silent for good.
+const inUse = `WHERE status = 'current' AND (kind <> 'deviceIdentity' OR EXISTS (
+	SELECT 1 FROM devices WHERE devices.id = certificates.device_id AND devices.removal = ''))
+	AND (kind <> 'imported' OR NOT EXISTS (
 	SELECT 1 FROM certificates later WHERE later.user_id = certificates.user_id AND later.kind = 'imported' AND later.status = 'current'
 		AND later.purpose = certificates.purpose AND later.not_after > certificates.not_after))`
 

@@ -106,12 +106,14 @@ func userChannelFirst(_ *testing.T, f *fixture) {
 
 func obeyedWithUser(_ *testing.T, f *fixture) {
 	device, user := onMac(f)
+	equal(f, "its certificate", f.certificateBySHA(device.CertSHA256).Status, model.CertificateCurrent)
 	f.decide(device.ID, func(d *delivery.Decision, s delivery.Snapshot) {
 		e, dev := s.Enrolment, s.Device
 		e.State, dev.State, dev.Removal = model.EnrolmentEnded, model.DeviceLeft, model.RemovalReported
 		d.Enrolment, d.Device = &e, &dev
 	})
 	equal(f, "user channel", f.snapshot(user.ID).Enrolment.State, model.EnrolmentEnded)
+	equal(f, "its certificate", f.certificateBySHA(device.CertSHA256).Status, model.CertificateRemoved)
 }
 
 func macBeginsAnew(_ *testing.T, f *fixture) {

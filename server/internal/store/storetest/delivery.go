@@ -16,7 +16,7 @@ func adminPage() admin.Page { return admin.Page{Limit: 100} }
 func deliveryClasses() []class {
 	return []class{
 		{"decisions", decisions}, {"decisions/every-field", everyField}, {"decisions/conflict", conflicts}, {"decisions/what-conflicts", whatConflicts},
-		{"decisions/atomic", saveAtomic}, {"decisions/certificates", certificateChanges}, {"touch", touches}, {"push", pushes}, {"push/lost-token", pushLost},
+		{"decisions/atomic", saveAtomic}, {"decisions/records", keepsRecords}, {"decisions/certificates", certificateChanges}, {"touch", touches}, {"push", pushes}, {"push/lost-token", pushLost},
 		{"push/back-off", pushBackOff}, {"push/talking", pushTalking}, {"push/by-time", pushByTime}, {"push/topics", pushTopics},
 	}
 }
@@ -66,6 +66,25 @@ func decisions(_ *testing.T, f *fixture) {
 	_, err = f.Snapshot(f.ctx, "none")
 	f.is(err, model.ErrNotFound)
 	f.is(f.Save(f.ctx, delivery.Decision{EnrolmentID: "none"}), model.ErrNotFound)
+}
+
+// keepsRecords: what was on a device that leaves stays to be told, and no decision sees it any more.
+func keepsRecords(_ *testing.T, f *fixture) {
+	e := f.enrol(f.user("a@x.example"), f.connector("m1"), "UDID")
+	doc := document("history", "r1")
+	doc.InstalledRevision = "r1"
+	f.decide(e.ID, func(d *delivery.Decision, _ delivery.Snapshot) {
+		d.Documents = []model.DocumentState{doc, document("mail", "r1")}
+	})
+	record, had := doc.AsRecord(model.RemovalVerified)
+	equal(f, "it was there", had, true)
+	f.decide(e.ID, func(d *delivery.Decision, _ delivery.Snapshot) {
+		d.Forget, d.Records = []string{"history", "mail"}, []model.DocumentState{record}
+	})
+	equal(f, "documents of the next decision", len(f.snapshot(e.ID).Documents), 0)
+	told := get(f.DocumentsOfEnrolment(f.ctx, e.ID))(f)
+	equal(f, "told", len(told), 1)
+	equal(f, "as", string(told[0].Status)+" "+string(told[0].Reason), "removed RemovalVerified")
 }
 
 // everyField finds a field that has no column.

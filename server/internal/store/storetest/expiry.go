@@ -1,9 +1,11 @@
 package storetest
 
 import (
+	"slices"
 	"testing"
 	"time"
 
+	"github.com/waxseal/waxseal/server/internal/delivery"
 	"github.com/waxseal/waxseal/server/internal/expiry"
 	"github.com/waxseal/waxseal/server/internal/model"
 )
@@ -51,9 +53,15 @@ func expires(_ *testing.T, f *fixture) {
 	get(f.Notify(f.ctx, expiry.Notice{Item: expiry.OfCertificate(f.certificateBySHA(issued)), Days: 30}.Key(), []byte("30"), f.audit("x")))(f)
 	equal(f, "said", unsaid(time.Time{}, end), false)
 	f.ok(f.CheckOut(f.ctx, e.ID, model.RemovalReported, "unenroll", f.now, f.audit("device.unenrol")))
+	_, unspoken := f.challenge(u)
+	never, silent := f.certify(unspoken, c), f.enrol(u, c, "SILENT")
+	f.decide(silent.ID, func(d *delivery.Decision, s delivery.Snapshot) {
+		s.Device.State, s.Device.Removal = model.DeviceRetiring, model.RemovalUnconfirmed
+		d.Device = &s.Device
+	})
 	for _, cert := range get(f.Expiring(f.ctx, far, 100))(f) {
-		if cert.SHA256 == e.CertSHA256 || cert.SHA256 == issued {
-			f.Errorf("certificate %s of a device that left", cert.SHA256)
+		if slices.Contains([]string{e.CertSHA256, issued, never.CertSHA256, silent.CertSHA256}, cert.SHA256) {
+			f.Errorf("certificate %s of a device that left, that never spoke, or that is silent", cert.SHA256)
 		}
 	}
 }
