@@ -29,6 +29,9 @@ import (
 
 const tokenFile = "admin-token"
 
+// profileSigning names the setting; without it the server has a certificate of its own.
+const profileSigning = "profile-signing-cert"
+
 // server is the assembled whole.
 type server struct {
 	Config
@@ -103,7 +106,7 @@ func (s *server) loadKeys(bound string) error {
 		s.signer, err = pki.OwnSigner(s.Settings.Data, s.ownTLS, s.Clock, s.Rand)
 	}
 	if err == nil {
-		s.watch("profile-signing-cert", s.signer.Certificate)
+		s.watch(profileSigning, s.signer.Certificate)
 	}
 	return err
 }

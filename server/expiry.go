@@ -101,17 +101,52 @@ func remedyOf(ca link.CA) string {
 	return "when the CA has its next certificate, put it into issuersFile of the settings: waxseal-connector ca set"
 }
 
+// Remedies for what the server made for itself.
+const (
+	remedyOwnTLS    = "the server renews it by itself while it runs: see that it can write to its data folder"
+	remedyOwnSigner = "start the server again: it makes a new one in the last 30 days"
+	remedyServerCA  = "before it ends, give the server a certificate of a CA that devices trust by themselves (--tls-cert, --tls-key); then remove server-ca.pem from each connector's keyring and --ca from waxctl, which go by the system's CAs without"
+)
+
+// remedyOfLeaf says what an admin does about a certificate of a setting, or about what the server made in its place.
+func (s *server) remedyOfLeaf(name string) string {
+	if name == profileSigning && s.Settings.ProfileSigningCert == "" {
+		return remedyOwnSigner
+	}
+	return "renew it, put the new one in place of --" + name + " and start the server again"
+}
+
+// adder collects items of certificates; nil is none.
+type adder []expiry.Item
+
+func (a *adder) add(kind expiry.Kind, name string, c *x509.Certificate, remedy string) {
+	if c != nil {
+		*a = append(*a, expiry.Of(kind, name, c, expiry.SHA256(sha256.Sum256(c.Raw)), remedy))
+	}
+}
+
+// serverCertificates are those of settings, and those that the server makes for itself. Its own CA is in every connector's
+// keyring and with every waxctl, and cannot be renewed.
+func (s *server) serverCertificates() (items adder) {
+	for name, c := range s.leaves {
+		items.add(expiry.KindServer, name, c, s.remedyOfLeaf(name))
+	}
+	if s.ownTLS == nil {
+		return items
+	}
+	items.add(expiry.KindServer, "server-ca", s.ownTLS.CA(), remedyServerCA)
+	pair, err := s.ownTLS.GetCertificate(nil) // renewed here if that is due, so that a quiet server raises no alarm
+	if err != nil {
+		s.Logger.Error("renewing the server's own TLS certificate failed; it is tried again", "error", err.Error())
+		return items
+	}
+	items.add(expiry.KindServer, "tls-cert", pair.Leaf, remedyOwnTLS)
+	return items
+}
+
 // ownCertificates are those of the server and of the CAs that connectors offer.
 func (s *server) ownCertificates(ctx context.Context) ([]expiry.Item, error) {
-	var items []expiry.Item
-	add := func(kind expiry.Kind, name string, c *x509.Certificate, remedy string) {
-		if c != nil {
-			items = append(items, expiry.Of(kind, name, c, expiry.SHA256(sha256.Sum256(c.Raw)), remedy))
-		}
-	}
-	for name, c := range s.leaves {
-		add(expiry.KindServer, name, c, "renew it, put the new one in place of --"+name+" and start the server again")
-	}
+	items := s.serverCertificates()
 	trust, err := s.db.Trust(ctx)
 	if err != nil {
 		return nil, err
@@ -123,11 +158,11 @@ func (s *server) ownCertificates(ctx context.Context) ([]expiry.Item, error) {
 		}
 		return c
 	}
-	add(expiry.KindServer, "ra-certificate", parse(trust.RACertificate), "a connector renews it: see that waxseal-connector run is at work")
-	add(expiry.KindCA, "device-ca", parse(trust.DeviceCA), "devices must be enrolled again under a new connector keyring before it ends")
+	items.add(expiry.KindServer, "ra-certificate", parse(trust.RACertificate), "a connector renews it: see that waxseal-connector run is at work")
+	items.add(expiry.KindCA, "device-ca", parse(trust.DeviceCA), "devices must be enrolled again under a new connector keyring before it ends")
 	for _, ca := range trust.CAs {
 		for _, der := range append([][]byte{ca.Certificate}, ca.Chain...) {
-			add(expiry.KindCA, ca.Name, parse(der), remedyOf(ca))
+			items.add(expiry.KindCA, ca.Name, parse(der), remedyOf(ca))
 		}
 	}
 	return items, nil
