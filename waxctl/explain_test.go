@@ -44,3 +44,11 @@ func explained(e api.Explain) []string {
 	explain(&b, e)
 	return strings.Split(b.String(), "\n")
 }
+
+func TestHistoryIsNotCalledCurrent(t *testing.T) {
+	for status, c := range map[string]api.Certificate{"history": {Status: "current", History: true}, "current": {Status: "current"}, "removed": {Status: "removed"}} {
+		if got := certificateStatus(c); got != status {
+			t.Errorf("%+v: %q", c, got)
+		}
+	}
+}

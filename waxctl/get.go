@@ -60,7 +60,7 @@ func listings() map[string]listing {
 			return c.Certificates
 		},
 			func(c api.Certificate) []string {
-				return []string{short(c.SHA256), c.Kind, c.User, c.Subject, day(c.NotBefore), day(c.NotAfter), c.Profile, c.DeviceID, c.Status}
+				return []string{short(c.SHA256), c.Kind, c.User, c.Subject, day(c.NotBefore), day(c.NotAfter), c.Profile, c.DeviceID, certificateStatus(c)}
 			}, "SHA256", "KIND", "USER", "SUBJECT", "FROM", "UNTIL", "PROFILE", "DEVICE", "STATUS"),
 		"escrow": listed(func(c *api.Client) func(context.Context, api.PageQuery) (api.Page[api.EscrowRecord], error) {
 			return c.EscrowRecords
@@ -82,6 +82,14 @@ func listings() map[string]listing {
 				return []string{j.ID, j.Kind, j.User, j.DocumentID, j.State, fmt.Sprint(j.Attempt), j.Reason, j.Error}
 			}, "JOB", "KIND", "USER", "DOCUMENT", "STATE", "ATTEMPT", "REASON", "ERROR"),
 	}
+}
+
+// certificateStatus is that of the record, and history for what is kept but is not what mail is written with.
+func certificateStatus(c api.Certificate) string {
+	if c.History {
+		return "history"
+	}
+	return c.Status
 }
 
 func (p *program) getCommand() *cobra.Command {

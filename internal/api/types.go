@@ -92,6 +92,7 @@ type Certificate struct {
 	CA        string           `json:"ca,omitempty"`
 	RecordID  string           `json:"recordId,omitempty"`
 	Status    string           `json:"status" enum:"current,superseded,removed,revoking,revoked"`
+	History   bool             `json:"history,omitempty" doc:"Imported and kept, for old mail: for each address of the user another one of its purpose is the current one"`
 	StatusAt  time.Time        `json:"statusAt"`
 	DER       []byte           `json:"der"`
 }

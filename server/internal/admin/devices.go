@@ -8,6 +8,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/waxseal/waxseal/internal/api"
+	"github.com/waxseal/waxseal/profiles"
 	"github.com/waxseal/waxseal/server/internal/model"
 )
 
@@ -105,15 +106,50 @@ func (s *Service) certificates(ctx context.Context, in *pageInput) (*body[api.Pa
 	if err != nil {
 		return nil, err
 	}
-	names := s.upns()
+	names, inUse := s.upns(), map[string]map[string]bool{} // by user
 	for _, c := range certificates {
 		if err := names.load(ctx, c.UserID); err != nil {
 			return nil, err
 		}
+		if _, known := inUse[c.UserID]; known || c.Kind != model.CertificateImported {
+			continue
+		}
+		if inUse[c.UserID], err = s.importedInUse(ctx, c.UserID); err != nil {
+			return nil, err
+		}
+	}
+	history := func(c model.Certificate) bool {
+		return c.Kind == model.CertificateImported && c.Status == model.CertificateCurrent && !inUse[c.UserID][c.SHA256]
 	}
 	return pageOf(in, certificates, certificateKey, func(c model.Certificate) api.Certificate {
 		return api.Certificate{SHA256: c.SHA256, Subject: c.Subject, Issuer: c.Issuer, Serial: c.Serial, Addresses: c.Addresses,
 			NotBefore: c.NotBefore, NotAfter: c.NotAfter, Purpose: c.Purpose, Kind: string(c.Kind), User: names.of(c.UserID),
-			DeviceID: c.DeviceID, Profile: c.Profile, CA: c.CA, RecordID: c.RecordID, Status: string(c.Status), StatusAt: c.StatusAt, DER: c.DER}
+			DeviceID: c.DeviceID, Profile: c.Profile, CA: c.CA, RecordID: c.RecordID, Status: string(c.Status), History: history(c),
+			StatusAt: c.StatusAt, DER: c.DER}
 	}), nil
+}
+
+// importedInUse are a user's imported certificates that are the current ones of their purpose, by SHA-256.
+func (s *Service) importedInUse(ctx context.Context, userID string) (map[string]bool, error) {
+	u, err := s.Store.UserByID(ctx, userID)
+	if err != nil && !errors.Is(err, model.ErrNotFound) {
+		return nil, err
+	}
+	imported, err := s.Store.Imported(ctx, userID)
+	if err != nil {
+		return nil, err
+	}
+	of := map[profiles.Purpose][]profiles.Certificate{}
+	for _, c := range imported {
+		of[c.Purpose] = append(of[c.Purpose], c.Certificate)
+	}
+	inUse := map[string]bool{}
+	for _, certificates := range of {
+		for _, address := range u.Spec.Addresses {
+			if c, ok := profiles.Current(certificates, address, s.Clock()); ok {
+				inUse[c.SHA256] = true
+			}
+		}
+	}
+	return inUse, nil
 }

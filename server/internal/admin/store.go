@@ -40,6 +40,8 @@ type Store interface {
 	// DocumentsOfEnrolment without payloads.
 	DocumentsOfEnrolment(ctx context.Context, enrolmentID string) ([]model.DocumentState, error)
 	Certificates(ctx context.Context, p Page) ([]model.Certificate, error)
+	// Imported are all certificates that were imported for a user and not removed since.
+	Imported(ctx context.Context, userID string) ([]model.Certificate, error)
 	EscrowRecords(ctx context.Context, p Page) ([]model.EscrowRecord, error)
 	Jobs(ctx context.Context, p Page) ([]model.Job, error)
 	// CreateJob stores a job for a connector; JobByID reads one, model.ErrNotFound.

@@ -78,6 +78,19 @@ func (db *DB) DocumentsOfEnrolment(ctx context.Context, enrolmentID string) (all
 	return all, err
 }
 
+// Imported implements admin.Store.
+func (db *DB) Imported(ctx context.Context, userID string) (all []model.Certificate, err error) {
+	err = db.read(ctx, "reading a user's imported certificates", func(t *tx) error {
+		all, err = t.imported(userID)
+		return err
+	})
+	return all, err
+}
+
+func (t *tx) imported(userID string) ([]model.Certificate, error) {
+	return list(t, certificates(), `WHERE user_id = $1 AND kind = 'imported' AND status = 'current' ORDER BY created_at, sha256`, userID)
+}
+
 // CreateJob implements admin.Store.
 func (db *DB) CreateJob(ctx context.Context, j model.Job, audit model.AuditEntry) (id string, err error) {
 	err = db.write(ctx, "storing a job", func(t *tx) error {

@@ -85,12 +85,11 @@ func (t *tx) snapshotDelivery(s *delivery.Snapshot, id string) (err error) {
 }
 
 func (t *tx) snapshotCertificates(s *delivery.Snapshot, id string) (err error) {
-	const order = ` ORDER BY created_at, sha256`
-	if s.Issued, err = list(t, certificates(), `WHERE enrolment_id = $1 AND kind = 'issued'`+order, id); err != nil {
+	s.Issued, err = list(t, certificates(), `WHERE enrolment_id = $1 AND kind = 'issued' ORDER BY created_at, sha256`, id)
+	if err != nil {
 		return err
 	}
-	s.Imported, err = list(t, certificates(), `WHERE user_id = $1 AND kind = 'imported' AND status = 'current'`+order, s.Enrolment.UserID)
-	if err != nil {
+	if s.Imported, err = t.imported(s.Enrolment.UserID); err != nil {
 		return err
 	}
 	sealed, err := list(t, records(), `WHERE (user_id = $1 AND kind = 'imported') OR enrolment_id = $2`, s.Enrolment.UserID, id)
