@@ -50,18 +50,49 @@ func (w *work) issueJob(name string, p *profiles.PKCSCertificate) (model.Job, bo
 	if err != nil {
 		return model.Job{}, false // the plan shows which variable it is
 	}
-	made := w.rounds(name)
+	next, had := w.series(name, func(n int) string { return w.intentID(request, n) })
 	current, has := w.issued()[name]
-	if has && current.RecordID == w.intentID(request, made-1) && !w.renewalDue(current, p) {
+	if has && had[current.RecordID] && !w.renewalDue(current, p) {
 		return model.Job{}, false
 	}
-	request.IntentID = w.intentID(request, made)
+	request.IntentID = next
 	payload, err := json.Marshal(request)
 	if err != nil {
 		return model.Job{}, false
 	}
 	return model.Job{Key: issueKey(w.enrolment.ID, name, request.IntentID), Kind: link.JobIssue, Payload: payload,
 		UserID: w.in.Snapshot.User.ID, EnrolmentID: w.enrolment.ID, Needs: link.Offering(w.in.Snapshot.CAs, p.CertificateAuthority), RunAt: w.now}, true
+}
+
+// series goes through the ids of one very request: those that have brought a certificate, whatever became of it, and the first
+// that has not. What answers another request, one from before a change, moves neither.
+func (w *work) series(profile string, id func(n int) string) (next string, had map[string]bool) {
+	made := w.rounds(profile)
+	had = map[string]bool{}
+	for n := 0; n <= len(made); n++ {
+		switch i := id(n); {
+		case made[i]:
+			had[i] = true
+		case next == "":
+			next = i
+		}
+	}
+	return next, had
+}
+
+// answering are the ids of connectors' certificates that a profile asks for as it is now, by profile name.
+func (w *work) answering() map[string]map[string]bool {
+	out := map[string]map[string]bool{}
+	for _, o := range w.applying {
+		p, ok := o.Spec.(*profiles.PKCSCertificate)
+		if !ok {
+			continue
+		}
+		if request, err := w.issueRequest(o.Name, p); err == nil {
+			_, out[o.Name] = w.series(o.Name, func(n int) string { return w.intentID(request, n) })
+		}
+	}
+	return out
 }
 
 func issueKey(enrolmentID, profile, intentID string) string {

@@ -3,6 +3,7 @@ package reconcile
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -57,19 +58,28 @@ func (w *work) asks(d *model.DocumentState) bool {
 	return c != nil && c.State == model.CommandNotNow && d.Reason == platforms.ReasonIssuePending
 }
 
-// dropObsoleteJobs ends render jobs whose revision or recipient nobody waits for.
+// dropObsoleteJobs ends render jobs whose revision or recipient nobody waits for, and issue jobs that no profile wants.
 func (w *work) dropObsoleteJobs() {
+	keys := slices.Collect(maps.Values(w.issueKeys))
 	for key, j := range w.in.Snapshot.Jobs {
-		if j.Kind != link.JobRender || (j.State != model.JobOpen && j.State != model.JobLeased) {
-			continue
-		}
-		d := w.docs[j.DocumentID]
-		if d == nil || !w.wanted[j.DocumentID] || d.Document.Revision != j.Revision || j.Recipient != w.enrolment.CertSHA256 {
+		if j.Kind == link.JobRender && w.rendersInVain(j) || j.Kind == link.JobIssue && notBegun(j) && !slices.Contains(keys, key) {
 			w.out.Obsolete = append(w.out.Obsolete, key)
 		}
 	}
 	slices.Sort(w.out.Obsolete)
 }
+
+func (w *work) rendersInVain(j model.Job) bool {
+	if j.State != model.JobOpen && j.State != model.JobLeased {
+		return false
+	}
+	d := w.docs[j.DocumentID]
+	return d == nil || !w.wanted[j.DocumentID] || d.Document.Revision != j.Revision || j.Recipient != w.enrolment.CertSHA256
+}
+
+// notBegun: no connector has ever taken it. One that was taken may stand in a CA's queue and goes on to its end, so that
+// what the CA issues is known here, and superseded and revoked like any other.
+func notBegun(j model.Job) bool { return j.State == model.JobOpen && j.Attempt == 0 }
 
 func (w *work) decided(d *model.DocumentState) bool {
 	for _, c := range checks {

@@ -53,12 +53,16 @@ func (w *work) roots() map[string][]byte {
 }
 
 // issued gives each profile its newest current certificate. While a renewed one is on its way to the device, the one
-// before stays current too.
+// before stays current too. One that a connector brings late, after the profile has changed, never takes the place of one
+// that the profile asks for.
 func (w *work) issued() map[string]profiles.Certificate {
-	m, at := map[string]profiles.Certificate{}, map[string]time.Time{}
+	m, at, answering := map[string]profiles.Certificate{}, map[string]time.Time{}, w.answering()
 	for _, c := range w.in.Snapshot.Issued {
 		old, ok := m[c.Profile]
 		later := c.CreatedAt.After(at[c.Profile]) || c.CreatedAt.Equal(at[c.Profile]) && newer(c.Certificate, old)
+		if ids := answering[c.Profile]; ids[c.RecordID] != ids[old.RecordID] {
+			later = ids[c.RecordID]
+		}
 		if c.Status == model.CertificateCurrent && w.lost[c.Profile] != c.SHA256 && (!ok || later) {
 			m[c.Profile], at[c.Profile] = c.Certificate, c.CreatedAt
 		}

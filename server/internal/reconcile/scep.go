@@ -56,25 +56,24 @@ func (w *work) scepOrder(name string, p *profiles.SCEPCertificate) (link.Certify
 	}
 	order := link.CertifyJob{EnrolmentID: request.EnrolmentID, DeviceID: request.DeviceID, UserID: request.UserID, Profile: name,
 		Request: request.Request, Subject: request.Subject, SANs: request.SANs, Needs: link.Offering(w.in.Snapshot.CAs, p.CertificateAuthority), Platform: w.enrolment.Platform}
-	made := w.rounds(name)
-	order.RequestID = orderID(order, made)
-	if current, ok := w.issued()[name]; ok && made > 0 &&
-		current.RecordID == orderID(order, made-1) && w.now.Before(p.RenewAt(current)) {
+	next, had := w.series(name, func(n int) string { return orderID(order, n) })
+	order.RequestID = next
+	if current, ok := w.issued()[name]; ok && had[current.RecordID] && w.now.Before(p.RenewAt(current)) {
 		order.RequestID = current.RecordID
 	}
 	return order, true
 }
 
-// rounds counts the requests of a profile that have certificates. One that nobody was to have answers none: it has lost its
+// rounds are the requests of a profile that have certificates. One that nobody was to have answers none: it has lost its
 // record.
-func (w *work) rounds(name string) int {
+func (w *work) rounds(name string) map[string]bool {
 	seen := map[string]bool{}
 	for _, c := range w.in.Snapshot.Issued {
 		if c.Profile == name && c.RecordID != "" {
 			seen[c.RecordID] = true
 		}
 	}
-	return len(seen)
+	return seen
 }
 
 // orderID names the n-th certificate that this enrolment gets for this very request. Renewal threshold and revocation events
