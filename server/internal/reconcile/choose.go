@@ -158,7 +158,7 @@ func (w *work) expected(identifier string) bool {
 func (w *work) chooseInstall() *Action {
 	for _, id := range w.order {
 		d := w.docs[id]
-		if d == nil || !w.wanted[id] || w.outOfReach(d) || (d.Status != model.DocumentReady && d.Status != model.DocumentSent) {
+		if d == nil || !w.wanted[id] || w.outOfReach(d) || lacksPayload(d) || (d.Status != model.DocumentReady && d.Status != model.DocumentSent) {
 			continue
 		}
 		if a := w.command(ActionInstall, id, d.Document.Revision, Action{Document: d.Document, Payload: d.Payload}); a != nil {

@@ -167,9 +167,10 @@ func isInstalled(_ *work, d *model.DocumentState) bool {
 	return true
 }
 
-// isUnderwayNow: this very revision has been sent, the answer is outstanding.
+// isUnderwayNow: this very revision has been sent, the answer is outstanding. What was made for a former device certificate
+// is not under way: it has lost its payload, and nobody could open it.
 func isUnderwayNow(w *work, d *model.DocumentState) bool {
-	return d.Status == model.DocumentSent && d.SentRevision == d.Document.Revision && w.underway(d.Document.ID)
+	return !lacksPayload(d) && d.Status == model.DocumentSent && d.SentRevision == d.Document.Revision && w.underway(d.Document.ID)
 }
 
 // keepsFailing: the device refused it; not before RetryAt, and not for ever, unless it is the CA that may be to blame.
@@ -210,9 +211,14 @@ func cannotDecrypt(w *work, d *model.DocumentState) bool {
 		"the device's certificate is not RSA with keyEncipherment; enrol again by a profile of this server")
 }
 
+// lacksPayload: it holds secrets, and nothing is there to send.
+func lacksPayload(d *model.DocumentState) bool {
+	return d.Document.HasSecrets() && len(d.Payload) == 0
+}
+
 // needsPayload: the connector must render it for this revision and this recipient.
 func needsPayload(w *work, d *model.DocumentState) bool {
-	if !d.Document.HasSecrets() || len(d.Payload) > 0 {
+	if !lacksPayload(d) {
 		return false
 	}
 	job, err := w.renderJob(d)
