@@ -31,13 +31,12 @@ func (w *work) verify() {
 
 func (w *work) verifyRemoved(d *model.DocumentState) {
 	if _, there := w.inventory.Profiles[d.Identifier()]; there && !w.heldByOther(d) {
-		d.Status = model.DocumentRemoving
-		d.Attempts++ // the device said that it was gone
+		w.removeAgain(d, d.Detail)
 		return
 	}
 	for _, sha := range d.InstalledCredentials {
 		if w.inventory.Certificates[sha] && !w.carried(sha, d) {
-			d.Status, d.Detail = model.DocumentRemoving, "the profile is gone, its certificate is still on the device"
+			w.removeAgain(d, "the profile is gone, its certificate is still on the device")
 			return
 		}
 	}
@@ -46,6 +45,15 @@ func (w *work) verifyRemoved(d *model.DocumentState) {
 		w.keepRecord(d, model.RemovalVerified)
 	}
 	w.forget(d)
+}
+
+// removeAgain: the device said that it was gone, and shows it. It is told again, once at once and then after pauses, or both
+// would keep each other busy.
+func (w *work) removeAgain(d *model.DocumentState, detail string) {
+	d.Status, d.Detail = model.DocumentRemoving, detail
+	if d.Attempts++; d.Attempts > 1 {
+		d.RetryAt = w.now.Add(backOff(d.Attempts - 1))
+	}
 }
 
 // heldByOther tells whether another document that is wanted is on the device under the same identifier.
