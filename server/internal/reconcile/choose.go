@@ -236,21 +236,29 @@ func (w *work) chooseEnd() *Action {
 	return w.command(ActionRemoveEnrolment, "", "", Action{})
 }
 
-// retirePatience is how long a device that is to leave may wait for its user. Who has left the company does not log on
-// again, and with the enrolment the platform takes away all that came by it.
+// retirePatience is how long a device that is to leave may refuse to be emptied, or wait for its user. Who has left the company
+// does not log on again, and with the enrolment the platform takes away all that came by it.
 const retirePatience = 7 * 24 * time.Hour
 
-// patienceEnds: nothing but the user's absence has kept the device from being emptied, and it has done so for long.
+// patienceEnds: there is nothing more to say to a device that should be empty long since, and something keeps it from being so:
+// it refuses to, it cannot, or its user is away. What it was told only lately it may still do.
 func (w *work) patienceEnds() bool {
-	if !w.in.Report.UserAbsent || w.now.Sub(w.device.StateAt) < retirePatience {
+	since := w.device.StateAt
+	if w.enrolment.Channel == model.ChannelUser || since.IsZero() || w.now.Sub(since) < retirePatience {
 		return false
 	}
-	for _, d := range w.docs {
-		if !d.Document.UserScope {
-			return false
-		}
+	return (len(w.docs) > 0 || !w.fresh()) && !slices.ContainsFunc(w.said(), func(c model.Command) bool {
+		return ActionKind(c.RequestType) == ActionRemove && c.State == model.CommandSent && w.now.Sub(c.CreatedAt) < retirePatience
+	})
+}
+
+// said are the commands that the device may still obey, those of this decision included.
+func (w *work) said() []model.Command {
+	all := slices.Clone(w.out.Commands)
+	for _, c := range w.commands {
+		all = append(all, *c)
 	}
-	return true
+	return all
 }
 
 // command turns a choice into a stored command: an open one for the same thing is used again, under its own UUID, unless

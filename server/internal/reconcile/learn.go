@@ -189,6 +189,9 @@ func (w *work) failed(c *model.Command) {
 	case d != nil && kind == ActionRemove && c.Revision != "":
 		d.Attempts++
 		d.RetryAt = w.now.Add(backOff(d.Attempts))
+		if d.Status == model.DocumentRemoving {
+			w.stale()
+		}
 		w.audit("document.refused", d.Document.ID, "refused", map[string]string{"former": c.Revision, "error": w.in.Report.Error})
 	case d != nil:
 		w.refused(d, kind)
@@ -216,9 +219,12 @@ func (w *work) refused(d *model.DocumentState, kind ActionKind) {
 	if r := w.in.Report.Reason; r != "" {
 		d.Reason = r
 	}
-	if kind == ActionInstall {
+	switch kind {
+	case ActionInstall:
 		d.Status, d.RetryAt = model.DocumentFailed, w.now.Add(w.pause(d))
 		dropPayload(d)
+	case ActionRemove:
+		w.stale() // whether it is there is looked at
 	}
 	w.audit("document.refused", d.Document.ID, "refused", map[string]string{"error": w.in.Report.Error})
 }

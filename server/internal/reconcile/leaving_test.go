@@ -71,17 +71,10 @@ func TestWhyItStaysIsSeen(t *testing.T) {
 	w := newWorld(t)
 	w.settle()
 	w.s.Device.State = model.DeviceRetiring
-	result := w.step(reconcile.Report{Outcome: reconcile.OutcomeIdle})
-	for range 50 {
-		if result.Action == nil {
-			break
-		}
-		answer := w.answer()
-		if result.Action.Kind == reconcile.ActionRemove && result.Action.Identifier == "io.waxseal.history" {
-			answer = reconcile.Report{Outcome: reconcile.OutcomeFailed, CommandUUID: result.Action.UUID, Error: "the profile is in use"}
-		}
-		result = w.step(answer)
-	}
+	w.stubborn("io.waxseal.history", func(r reconcile.Report) reconcile.Report {
+		r.Outcome, r.Error = reconcile.OutcomeFailed, "the profile is in use"
+		return r
+	})
 	w.session()
 	w.want("history", model.DocumentRemoving, platforms.ReasonDeviceRefused)
 	if d := w.doc("history"); d.Detail != "the profile is in use" {

@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"slices"
 	"time"
 
 	"github.com/waxseal/waxseal/platforms"
@@ -23,6 +24,8 @@ func (w *work) verify() {
 		switch {
 		case d.Status == model.DocumentRemoved:
 			w.verifyRemoved(d)
+		case d.Status == model.DocumentRemoving && d.Attempts > 0:
+			w.verifyRefused(d)
 		case d.Status == model.DocumentInstalled || d.Status == model.DocumentVerified:
 			w.verifyInstalled(d)
 		}
@@ -40,6 +43,26 @@ func (w *work) verifyRemoved(d *model.DocumentState) {
 			return
 		}
 	}
+	w.isGone(d)
+}
+
+// verifyRefused: the device would not remove it, or shows it still. Once the lists, read anew since, show nothing of it, it is
+// gone, whatever the device meant.
+func (w *work) verifyRefused(d *model.DocumentState) {
+	for _, identifier := range append(slices.Clone(d.Leftovers), d.Identifier()) {
+		if _, there := w.inventory.Profiles[identifier]; there && !w.heldBeside(d, identifier) {
+			return
+		}
+	}
+	for _, sha := range slices.Concat(d.InstalledCredentials, d.SentCredentials) {
+		if w.inventory.Certificates[sha] && !w.carried(sha, d) {
+			return
+		}
+	}
+	w.isGone(d)
+}
+
+func (w *work) isGone(d *model.DocumentState) {
 	w.audit("document.removal", d.Document.ID, "ok", map[string]string{"reason": string(platforms.ReasonRemovalVerified)})
 	if w.leaving() {
 		w.keepRecord(d, model.RemovalVerified)
