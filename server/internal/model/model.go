@@ -185,8 +185,11 @@ type DocumentState struct {
 	ReportedSeq int64
 	// Renders counts payloads that were used up, so that the next render job has a key of its own.
 	Renders int
-	// Redeliver counts, per certificate SHA-256, how often a vanished identity was delivered again.
+	// Redeliver counts, per certificate SHA-256, how often a vanished identity was delivered again. It only grows, since each
+	// delivery has a UUID of its own.
 	Redeliver map[string]int
+	// Losses counts, under the same names, the losses in a row: what the inventory shows again has lost nothing.
+	Losses    map[string]int
 	Attempts  int
 	RetryAt   time.Time
 	UpdatedAt time.Time

@@ -120,7 +120,7 @@ func (w *work) want(doc platforms.Document) {
 	if d == nil {
 		w.out.Forget = slices.DeleteFunc(w.out.Forget, func(id string) bool { return id == doc.ID }) // it takes the row of the former one
 		w.docs[doc.ID] = &model.DocumentState{Document: doc, Status: model.DocumentWaiting, Reason: platforms.ReasonNew,
-			Redeliver: map[string]int{}, UpdatedAt: w.now}
+			Redeliver: map[string]int{}, Losses: map[string]int{}, UpdatedAt: w.now}
 		return
 	}
 	if d.Document.Revision != doc.Revision {

@@ -6,6 +6,7 @@
 package reconcile
 
 import (
+	"maps"
 	"reflect"
 	"time"
 
@@ -175,12 +176,14 @@ func gather(in Input) *work {
 }
 
 func copyDocument(d model.DocumentState) model.DocumentState {
-	m := make(map[string]int, len(d.Redeliver))
-	for k, v := range d.Redeliver {
-		m[k] = v
-	}
-	d.Redeliver = m
+	d.Redeliver, d.Losses = copyCounts(d.Redeliver), copyCounts(d.Losses)
 	return d
+}
+
+func copyCounts(from map[string]int) map[string]int {
+	m := make(map[string]int, len(from))
+	maps.Copy(m, from)
+	return m
 }
 
 // decision holds what differs from the snapshot, so that a poll that changes nothing writes nothing.

@@ -122,8 +122,11 @@ func (w *work) scep() map[string]platforms.SCEPEnrolment {
 // settleTime is how long an installed document may take until the inventory shows its certificate.
 const settleTime = 10 * time.Minute
 
+// lossTime is how long a device must have had a certificate so that its loss is no more of the same: each costs another one.
+const lossTime = 30 * 24 * time.Hour
+
 // noteLost finds certificates that a device got for a key of its own and has no more: its user deleted them. They are
-// superseded, so that another is ordered; a few times.
+// superseded, so that another is ordered; a few times in a row.
 func (w *work) noteLost(d *model.DocumentState) {
 	for _, c := range w.in.Snapshot.Issued {
 		if c.Status != model.CertificateCurrent || !slices.Contains(d.Document.Challenges, c.Profile) || !slices.Contains(d.Document.Certificates, c.SHA256) {
@@ -131,10 +134,15 @@ func (w *work) noteLost(d *model.DocumentState) {
 		}
 		seen := d.Status == model.DocumentVerified || w.now.Sub(c.CreatedAt) > settleTime
 		key := "scep:" + c.Profile
-		if w.inventory.Certificates[c.SHA256] || !seen || d.Redeliver[key] >= maxRedeliveries {
+		if w.inventory.Certificates[c.SHA256] || !seen {
 			continue
 		}
-		d.Redeliver[key]++
+		if d.Status == model.DocumentVerified && w.now.Sub(c.CreatedAt) > lossTime {
+			delete(d.Losses, key)
+		}
+		if !losesAgain(d, key) {
+			continue
+		}
 		w.lost[c.Profile] = c.SHA256
 		w.audit("certificate.vanished", c.SHA256, "ok", map[string]string{"document": d.Document.ID})
 		w.retire(c, "")

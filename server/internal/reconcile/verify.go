@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"fmt"
 	"slices"
 	"time"
 
@@ -26,10 +27,16 @@ func (w *work) verify() {
 			w.verifyRemoved(d)
 		case d.Status == model.DocumentRemoving && d.Attempts > 0:
 			w.verifyRefused(d)
-		case d.Status == model.DocumentInstalled || d.Status == model.DocumentVerified:
+		case d.Status == model.DocumentInstalled || d.Status == model.DocumentVerified || givenUp(d):
 			w.verifyInstalled(d)
 		}
 	}
+}
+
+// givenUp: an identity of it vanished again and again, and nothing more is on its way. It may show after all.
+func givenUp(d *model.DocumentState) bool {
+	return d.Status == model.DocumentFailed && d.Reason == platforms.ReasonVanished && d.InstalledRevision != "" &&
+		d.InstalledRevision == d.Document.Revision
 }
 
 func (w *work) verifyRemoved(d *model.DocumentState) {
@@ -144,26 +151,29 @@ func (w *work) verifyInstalled(d *model.DocumentState) {
 		d.Status, d.Reason, d.Detail = model.DocumentInstalled, platforms.ReasonInstalled, "the device's certificate list lacks certificate "+sha
 		return
 	}
-	if d.Status == model.DocumentInstalled {
+	if d.Status != model.DocumentVerified {
 		d.Status, d.Reason, d.Detail = model.DocumentVerified, platforms.ReasonVerified, ""
 		d.Attempts, d.RetryAt = 0, time.Time{}
+		for _, sha := range d.InstalledCredentials {
+			delete(d.Losses, sha)
+		}
 		w.audit("document.verified", d.Document.ID, "ok", map[string]string{"revision": d.InstalledRevision})
 	}
 }
 
-// maxRedeliveries bounds how often an identity that never shows in the certificate list is sent again.
+// maxRedeliveries bounds how often in a row an identity that does not show in the certificate list is sent again.
 const maxRedeliveries = 3
 
 // identitiesVanished: the profile is there, an identity of it is not. It is delivered again under a fresh UUID.
 func (w *work) identitiesVanished(d *model.DocumentState) bool {
-	missing := false
+	missing, again := false, false
 	for _, sha := range d.InstalledCredentials {
 		if w.inventory.Certificates[sha] {
 			continue
 		}
 		missing = true
-		if d.Redeliver[sha] < maxRedeliveries {
-			d.Redeliver[sha]++
+		if losesAgain(d, sha) {
+			again = true
 			w.audit("certificate.vanished", sha, "ok", map[string]string{"document": d.Document.ID})
 		}
 	}
@@ -171,7 +181,20 @@ func (w *work) identitiesVanished(d *model.DocumentState) bool {
 		d.Status, d.Reason = model.DocumentFailed, platforms.ReasonVanished
 		d.Detail = "the device's certificate list lacks an identity of it"
 	}
+	if missing && !again {
+		d.Detail += fmt.Sprintf(", though it was delivered again %d times; `waxctl device sync` tries once more", maxRedeliveries)
+	}
 	return missing
+}
+
+// losesAgain counts a loss; false: it was delivered often enough, and somebody has to look.
+func losesAgain(d *model.DocumentState, name string) bool {
+	if d.Losses[name] >= maxRedeliveries {
+		return false
+	}
+	d.Losses[name]++
+	d.Redeliver[name]++
+	return true
 }
 
 // lacking is a certificate of the installed revision, CA certificates included, that the inventory does not show.

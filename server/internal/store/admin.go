@@ -159,7 +159,7 @@ func (db *DB) SetDeviceState(ctx context.Context, deviceID string, s model.Devic
 	})
 }
 
-// MarkDirty implements admin.Store. A refused certificate for a device's own key is not asked for again: the device has given
+// MarkDirty implements admin.Store. What was refused, or lost again and again, is tried as if for the first time. A refused certificate for a device's own key is not asked for again: the device has given
 // that key up, and asks with another.
 func (db *DB) MarkDirty(ctx context.Context, deviceID string, now time.Time, audit model.AuditEntry) error {
 	const ofDevice = ` IN (SELECT id FROM enrolments WHERE device_id = $2 AND state = 'active')`
@@ -170,6 +170,7 @@ func (db *DB) MarkDirty(ctx context.Context, deviceID string, now time.Time, aud
 		for _, statement := range []string{
 			`UPDATE enrolments SET dirty = TRUE, version = version + 1, inventory_at = $1 WHERE device_id = $2 AND state = 'active'`,
 			`UPDATE documents SET attempts = 0, retry_at = $1, updated_at = $1 WHERE status = 'failed' AND enrolment_id` + ofDevice,
+			`UPDATE documents SET losses = '{}', updated_at = $1 WHERE losses NOT IN ('{}', 'null') AND enrolment_id` + ofDevice,
 			`UPDATE jobs SET state = 'open', run_at = $1, updated_at = $1 WHERE (state = 'failed' AND kind <> 'certify' OR state = 'open' AND run_at > $1) AND enrolment_id` + ofDevice,
 			`UPDATE jobs SET state = 'open', run_at = $1, updated_at = $1 WHERE kind = 'revoke' AND state = 'failed'
 				AND job_key IN (SELECT 'revoke:' || sha256 FROM certificates WHERE device_id = $2 AND status = 'revoking')`,

@@ -55,7 +55,7 @@ func documents() table[model.DocumentState] {
 			{"installed_credentials", &d.InstalledCredentials}, {"installed_at", &d.InstalledAt}, {"payload", &d.Payload},
 			{"payload_revision", &d.PayloadRevision}, {"payload_recipient", &d.PayloadRecipient},
 			{"sent_revision", &d.SentRevision}, {"sent_proof", &d.SentProof}, {"sent_identifier", &d.SentIdentifier}, {"sent_credentials", &d.SentCredentials},
-			{"reported_seq", &d.ReportedSeq}, {"renders", &d.Renders}, {"redeliver", &d.Redeliver}, {"attempts", &d.Attempts}, {"retry_at", &d.RetryAt}, {"updated_at", &d.UpdatedAt}}
+			{"reported_seq", &d.ReportedSeq}, {"renders", &d.Renders}, {"redeliver", &d.Redeliver}, {"losses", &d.Losses}, {"attempts", &d.Attempts}, {"retry_at", &d.RetryAt}, {"updated_at", &d.UpdatedAt}}
 	}}
 }
 

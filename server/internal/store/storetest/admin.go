@@ -229,6 +229,7 @@ func markDirty(_ *testing.T, f *fixture) {
 	f.decide(e.ID, func(d *delivery.Decision, s delivery.Snapshot) {
 		doc := document("mail", "r1")
 		doc.Status, doc.Attempts, doc.RetryAt = model.DocumentFailed, 8, f.now.Add(time.Hour)
+		doc.Redeliver, doc.Losses = map[string]int{"k1": 3}, map[string]int{"k1": 3}
 		d.Documents = []model.DocumentState{doc}
 		d.Jobs = []model.Job{{ID: "j1", Key: "k1", Kind: "issue", Payload: json.RawMessage(`{}`), EnrolmentID: e.ID, UserID: e.UserID, RunAt: f.now, CreatedAt: f.now}}
 		s.Enrolment.Dirty, s.Enrolment.InventoryAt = false, f.now.Add(24*time.Hour)
@@ -247,6 +248,8 @@ func markDirty(_ *testing.T, f *fixture) {
 	equal(f, "inventory due", s.Enrolment.InventoryAt, f.now)
 	equal(f, "attempts", s.Documents[0].Attempts, 0)
 	equal(f, "retry", s.Documents[0].RetryAt, f.now)
+	equal(f, "losses", s.Documents[0].Losses["k1"], 0)
+	equal(f, "delivered again", s.Documents[0].Redeliver["k1"], 3)
 	equal(f, "job", f.job("j1").State, model.JobOpen)
 	equal(f, "claimed again", f.claim(c).ID, "j1")
 	// A revocation that the CA refused belongs to no enrolment any more, but to the device.

@@ -126,6 +126,7 @@ CREATE TABLE documents (
     reported_seq          BIGINT NOT NULL,
     renders               BIGINT NOT NULL,
     redeliver             TEXT COLLATE "C" NOT NULL,
+    losses                TEXT COLLATE "C" NOT NULL,
     attempts              BIGINT NOT NULL,
     retry_at              BIGINT NOT NULL,
     updated_at            BIGINT NOT NULL,

@@ -126,6 +126,7 @@ CREATE TABLE documents (
     reported_seq          INTEGER NOT NULL,
     renders               INTEGER NOT NULL,
     redeliver             TEXT NOT NULL,
+    losses                TEXT NOT NULL,
     attempts              INTEGER NOT NULL,
     retry_at              INTEGER NOT NULL,
     updated_at            INTEGER NOT NULL,
