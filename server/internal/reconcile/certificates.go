@@ -48,7 +48,7 @@ func (w *work) ask(j model.Job) {
 func (w *work) issueJob(name string, p *profiles.PKCSCertificate) (model.Job, bool) {
 	request, err := w.issueRequest(name, p)
 	if err != nil {
-		return model.Job{}, false // the plan shows which variable it is
+		return model.Job{}, false // the plan shows which variable it is, and unwritable what else
 	}
 	next, had := w.series(name, func(n int) string { return w.intentID(request, n) })
 	current, has := w.issued()[name]
@@ -116,6 +116,21 @@ func (w *work) issueRequest(name string, p *profiles.PKCSCertificate) (link.Issu
 	}
 	return link.IssueJob{EnrolmentID: w.enrolment.ID, HolderID: w.enrolment.HolderID, DeviceID: w.device.ID, UserID: w.in.Snapshot.User.ID,
 		Profile: name, Request: p.CertificateRequest, Subject: subject, SANs: sans}, nil
+}
+
+// unwritable names a profile of the document whose certificate cannot be asked for, and says why: a variable has a value, and
+// the subject or a name cannot hold it (RFC 5280 appendix A.1: a common name has at most 64 characters).
+func (w *work) unwritable(d *model.DocumentState) (what string, err error) {
+	for _, o := range w.applying {
+		p := requestOf(o.Spec)
+		if p == nil || !slices.Contains(d.Document.Profiles, o.Name) {
+			continue
+		}
+		if _, err := w.issueRequest(o.Name, &profiles.PKCSCertificate{CertificateRequest: *p}); err != nil {
+			return fmt.Sprintf("%s %s", o.Kind, o.Name), err
+		}
+	}
+	return "", nil
 }
 
 func (w *work) vars() profiles.Vars {

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/waxseal/waxseal/internal/link"
+	"github.com/waxseal/waxseal/platforms"
 	"github.com/waxseal/waxseal/profiles"
 	"github.com/waxseal/waxseal/server/internal/model"
 	"github.com/waxseal/waxseal/server/internal/reconcile"
@@ -123,4 +124,27 @@ func TestLC05LongAway(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestPK08ANameThatDoesNotFitIsSaid (PK-08): no certificate is asked for, and the document says which name it is and why.
+func TestPK08ANameThatDoesNotFitIsSaid(t *testing.T) {
+	w := newOwn(t)
+	w.s.User.Spec.DisplayName = strings.Repeat("Alice ", 11)
+	w.edit = func(docs []platforms.Document) []platforms.Document { // as the platforms plan it where nothing was ordered
+		return append(docs, platforms.Document{ID: "identity.own", Identifier: "io.waxseal.identity.own", Profiles: []string{"own"},
+			Reason: platforms.ReasonNotDeliverable, Detail: "SCEPCertificate own: its subject cannot be written for this device"})
+	}
+	w.settle()
+	if n := w.asked(link.JobIssue); n != 0 {
+		t.Errorf("%d orders", n)
+	}
+	for id, begins := range map[string]string{"mail.m": "PKCSCertificate sign: subject CN: ", "identity.own": "SCEPCertificate own: its subject cannot be written for this device; subject CN: "} {
+		w.want(id, model.DocumentWaiting, platforms.ReasonNotDeliverable)
+		if d := w.doc(id); !strings.HasPrefix(d.Detail, begins) || !strings.Contains(d.Detail, "64") {
+			t.Errorf("%s: %q", id, d.Detail)
+		}
+	}
+	w.s.User.Spec.DisplayName, w.edit, w.s.Enrolment.Dirty = "Alice", nil, true
+	w.settle()
+	w.want("mail.m", model.DocumentVerified, platforms.ReasonVerified)
 }

@@ -115,10 +115,16 @@ func planWaits(w *work, d *model.DocumentState) bool {
 		if why := w.makesNoKeys(d); why != "" {
 			return wait(d, platforms.ReasonNotDeliverable, why)
 		}
+		if what, err := w.unwritable(d); err != nil {
+			return wait(d, platforms.ReasonNotDeliverable, fmt.Sprintf("%s: %v", what, err))
+		}
 		return w.jobWaits(d, platforms.ReasonIssuePending, platforms.ReasonIssueRefused, w.issueJobs(d))
-	default:
-		return wait(d, d.Document.Reason, d.Document.Detail)
+	case platforms.ReasonNotDeliverable:
+		if _, err := w.unwritable(d); err != nil {
+			return wait(d, d.Document.Reason, d.Document.Detail+"; "+err.Error())
+		}
 	}
+	return wait(d, d.Document.Reason, d.Document.Detail)
 }
 
 // issueJobs are the document's issue jobs: of the profiles that it serves.
