@@ -45,6 +45,11 @@ type Input struct {
 	// PreviousCurrent maps a mail document's id to the SHA-256 of the encryption certificate that the account carries on
 	// the device at the moment (confirmed), so that the change of the current one can be ordered: history first.
 	PreviousCurrent map[string]string
+	// Stuck has the ids of mail documents that the connector could not render or the device did not take. They are tried
+	// again; nobody should wait for what they carry.
+	Stuck map[string]bool
+	// InHistory are the SHA-256 of the identities that the history document holds on the device, or may hold by now.
+	InHistory []string
 	// Redeliver maps a certificate's SHA-256 to how often it vanished from the device although it had been installed. The
 	// count goes into the certificate's identifiers, so that the platform takes the next delivery for a new item.
 	Redeliver map[string]int

@@ -12,7 +12,7 @@ import (
 // mail is one planned mail document.
 type mail struct {
 	doc platforms.Document
-	// alive: the account is there, or will be once a wait of short duration is over; it keeps its encryption identity.
+	// alive: the account is there, or will be once a wait of short duration is over; it keeps its identities.
 	alive bool
 	// names are the certificate profiles that the account names.
 	names []string
@@ -88,8 +88,8 @@ func passing(err error) bool {
 	return why.reason == platforms.ReasonIssuePending || why.reason == platforms.ReasonCertificateAuthorityUnknown
 }
 
-// release frees the identities of an account that will not come soon, so that history takes them over: reading mail
-// does not wait for an account. What the account carries on the device already stays its own.
+// release frees the identities of an account that will not come soon: other documents may have them. What the account
+// carries on the device already stays its own.
 func (p *planner) release(m mail) {
 	if m.alive {
 		return
@@ -102,6 +102,33 @@ func (p *planner) release(m mail) {
 	if installed := p.in.PreviousCurrent[m.doc.ID]; installed != "" {
 		p.owner[installed] = m.doc.ID
 	}
+}
+
+// brings tells whether an encryption certificate is with a mail account, so that history need not hold it: the account has
+// it on the device, or can be sent with it now. Reading mail waits for no account: while one waits, or was refused, the
+// certificate is in history, and what history has on the device it keeps until the account has it too. At no moment is it
+// gone (apple.md section 7.3: deliver the whole history).
+func (p *planner) brings(sum string) bool {
+	for _, m := range p.mails {
+		if p.owner[sum] != m.doc.ID {
+			continue
+		}
+		if p.in.PreviousCurrent[m.doc.ID] == sum {
+			return true
+		}
+		return m.doc.Reason == "" && !p.goes(sum) && !p.in.Stuck[m.doc.ID] && !slices.Contains(p.in.InHistory, sum)
+	}
+	return false
+}
+
+// goes tells whether an account that is not wanted any more has the certificate on the device.
+func (p *planner) goes(sum string) bool {
+	for id, current := range p.in.PreviousCurrent {
+		if current == sum && !slices.ContainsFunc(p.mails, func(m mail) bool { return m.doc.ID == id }) {
+			return true
+		}
+	}
+	return false
 }
 
 // named lists the certificate profiles that an Email profile names.
@@ -120,17 +147,28 @@ func named(spec *profiles.Email) []string {
 }
 
 // orderMails makes an account whose encryption certificate changes wait until history, which takes over the old one,
-// is confirmed: at no moment is the old one gone.
+// is confirmed: at no moment is the old one gone. The same goes for an account that takes the place of another one.
 func (p *planner) orderMails(history []platforms.Document) []platforms.Document {
 	var docs []platforms.Document
 	for _, m := range p.mails {
-		before := p.in.PreviousCurrent[m.doc.ID]
-		if before != "" && before != m.current && len(history) > 0 && slices.Contains(history[0].Certificates, before) {
+		if sum := p.moves(m); sum != "" && len(history) > 0 && slices.Contains(history[0].Certificates, sum) {
 			m.doc.DependsOn = append(m.doc.DependsOn, docHistory)
 		}
 		docs = append(docs, m.doc)
 	}
 	return docs
+}
+
+// moves is the encryption certificate that sending the account would take away, or that goes with the account before it.
+func (p *planner) moves(m mail) string {
+	before := p.in.PreviousCurrent[m.doc.ID]
+	switch {
+	case before == "" && p.goes(m.current):
+		return m.current
+	case before == m.current:
+		return ""
+	}
+	return before
 }
 
 // equip adds the account's certificates and S/MIME keys and completes the payload. It gives the SHA-256 of the

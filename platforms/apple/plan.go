@@ -28,7 +28,8 @@ const (
 //
 // Each identity is in exactly one document, because removing one of two profiles with the same identity may take the
 // identity away. A mail document holds its account's own identities, since S/MIME keys name payloads of the same
-// profile only; history holds all the other encryption identities, expired ones too.
+// profile only; history holds all the other encryption identities, expired ones too. While an encryption identity moves
+// from one document to the other it is in both: to be without it is worse.
 func Plan(in platforms.Input) []platforms.Document {
 	p := newPlanner(in)
 	if p.mac() && !p.user() {
@@ -168,7 +169,7 @@ func (p *planner) trusted(name string, spec *profiles.TrustedCertificate) ([]byt
 		"TrustedCertificate %s: no connector offers the certificate authority %q", name, spec.CertificateAuthority)
 }
 
-// planHistory holds every encryption identity of the user that no mail account holds, if a profile asks for them.
+// planHistory holds every encryption identity of the user that no mail account brings, if a profile asks for them.
 func (p *planner) planHistory() []platforms.Document {
 	names := p.importing(profiles.PurposeSMIMEEncryption)
 	if len(names) == 0 {
@@ -182,7 +183,7 @@ func (p *planner) planHistory() []platforms.Document {
 	}
 	b := p.body("Encryption certificates of " + p.in.UPN)
 	for _, c := range all {
-		if _, taken := p.owner[c.SHA256]; !taken {
+		if !p.brings(c.SHA256) {
 			p.addIdentity(&doc, &b, c, "Encryption")
 		}
 	}

@@ -260,11 +260,6 @@ func TestHistoryTakesOverFromAStuckAccount(t *testing.T) {
 	if got := records(byID(t, Plan(in), "history")); got != "2018 2020 2026" {
 		t.Errorf("history holds %q", got)
 	}
-	in = sales(t)
-	in.Issued = nil
-	if got := records(byID(t, Plan(in), "history")); got != "2018 2020" {
-		t.Errorf("history holds %q while the account waits for the CA for a moment", got)
-	}
 	in = without(sales(t), "company-mail")
 	docs := Plan(in)
 	if got := records(byID(t, docs, "history")); got != "2018 2020 2026" {

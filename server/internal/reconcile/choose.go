@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/waxseal/waxseal/platforms"
+	"github.com/waxseal/waxseal/profiles"
 	"github.com/waxseal/waxseal/server/internal/model"
 )
 
@@ -58,7 +59,7 @@ func (w *work) chooseRemoval() *Action {
 		if w.takenOver(d) {
 			continue
 		}
-		if w.serves(d) {
+		if w.serves(d) || w.opensMail(d) {
 			d.Detail = goesLater
 			continue
 		}
@@ -88,6 +89,23 @@ func (w *work) serves(d *model.DocumentState) bool {
 		on := w.docs[id]
 		return on != nil && w.wanted[id] && w.beingReplaced(on) && w.hasSuccessor(d, id)
 	})
+}
+
+// opensMail: a document that is wanted takes over an encryption key of this one, and is on its way. Old mail stays readable
+// all the time.
+func (w *work) opensMail(d *model.DocumentState) bool {
+	for id := range w.wanted {
+		next := w.docs[id]
+		if next == nil || next.InstalledRevision == next.Document.Revision || next.Status == model.DocumentFailed {
+			continue
+		}
+		for _, c := range next.Document.Credentials {
+			if c.Purpose == profiles.PurposeSMIMEEncryption && slices.Contains(d.InstalledCredentials, c.SHA256) && !w.carried(c.SHA256, d) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func (w *work) beingReplaced(d *model.DocumentState) bool {

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/waxseal/waxseal/internal/link"
 	"github.com/waxseal/waxseal/platforms"
 	"github.com/waxseal/waxseal/profiles"
 	"github.com/waxseal/waxseal/server/internal/model"
@@ -37,7 +38,7 @@ func (w *work) planInput() platforms.Input {
 		Device: platforms.Device{ID: w.device.ID, Platform: w.device.Platform, OSVersion: w.device.OSVersion,
 			Model: w.device.Model, Name: w.device.Name, SerialNumber: w.device.SerialNumber, IMEI: w.device.IMEI},
 		Channel: w.enrolment.Channel, Profiles: w.applying, CAs: w.roots(), Issued: w.issued(), SCEP: w.scep(), Imported: w.imported(),
-		PreviousCurrent: w.previousCurrent(), Redeliver: w.redeliver(), Now: w.now,
+		PreviousCurrent: w.previousCurrent(), Stuck: w.stuck(), InHistory: w.inHistory(), Redeliver: w.redeliver(), Now: w.now,
 	}
 }
 
@@ -96,12 +97,39 @@ func (w *work) previousCurrent() map[string]string {
 			continue
 		}
 		for _, c := range w.in.Snapshot.Imported {
-			if c.Purpose == profiles.PurposeSMIMEEncryption && slices.Contains(d.InstalledCredentials, c.SHA256) {
+			gone := w.fresh() && !w.inventory.Certificates[c.SHA256]
+			if c.Purpose == profiles.PurposeSMIMEEncryption && slices.Contains(d.InstalledCredentials, c.SHA256) && !gone {
 				m[id] = c.SHA256
 			}
 		}
 	}
 	return m
+}
+
+// stuck are the mail documents that were refused, by the connector or by the device, and are not there yet.
+func (w *work) stuck() map[string]bool {
+	m := map[string]bool{}
+	for id, d := range w.docs {
+		if strings.HasPrefix(id, "mail.") && d.Attempts > 0 {
+			m[id] = true
+		}
+	}
+	for _, j := range w.in.Snapshot.Jobs {
+		d := w.docs[j.DocumentID]
+		if j.Kind == link.JobRender && j.Error != "" && d != nil && d.Document.Revision == j.Revision {
+			m[j.DocumentID] = true
+		}
+	}
+	return m
+}
+
+// inHistory counts what was sent last as well: it may be there, and the device's answer is still on its way.
+func (w *work) inHistory() []string {
+	d := w.docs["history"]
+	if d == nil {
+		return nil
+	}
+	return slices.Concat(d.InstalledCredentials, d.SentCredentials)
 }
 
 func (w *work) redeliver() map[string]int {
