@@ -123,10 +123,17 @@ func (c *CertificateRequest) checkNames(r *report) {
 		oneOf(r, at+".type", name.Type, SANEmail, SANUPN, SANDNS, SANURI)
 		if name.Value == "" {
 			r.fault(at+".value", "is missing; write for example {{EmailAddress}}")
-		} else if err := CheckTemplate(name.Value); err != nil {
+		} else if err := name.check(); err != nil {
 			r.fault(at+".value", "%s", err)
 		}
 	}
+}
+
+func (n SubjectAlternativeName) check() error {
+	if n.Type == SANEmail && !hasVariables(n.Value) {
+		return CheckAddress(n.Value)
+	}
+	return CheckTemplate(n.Value)
 }
 
 func (c *CertificateRequest) checkUsage(r *report) {

@@ -10,7 +10,7 @@ func (*Email) kind() Kind { return KindEmail }
 func (e *Email) check(r *report) {
 	if e.AccountName == "" {
 		r.fault("spec.accountName", "is missing; it is the name of the account in the mail program")
-	} else if err := checkPrintable(e.AccountName); err != nil {
+	} else if err := checkText(e.AccountName); err != nil {
 		r.fault("spec.accountName", "%s", err)
 	}
 	if e.AddressSource != "" {
@@ -21,6 +21,14 @@ func (e *Email) check(r *report) {
 		e.SMIME.check(r)
 	}
 	e.Android.check(r)
+}
+
+// checkText reports what is wrong with text for people that may hold variables.
+func checkText(template string) error {
+	if err := checkPrintable(template); err != nil {
+		return err
+	}
+	return CheckTemplate(template)
 }
 
 // checkAccount checks the servers: exactly one of Exchange, IMAP and POP, and SMTP beside the latter two.
@@ -59,6 +67,9 @@ func (x *Exchange) check(r *report) {
 	}
 	if x.Domain != "" && x.UsernameSource != SourceSAMAccountName {
 		r.fault("spec.exchange.domain", "belongs to usernameSource: samAccountName")
+	}
+	if err := checkText(x.Domain); err != nil {
+		r.fault("spec.exchange.domain", "%s", err)
 	}
 	if x.DaysToSync != nil && !slices.Contains([]int{0, 1, 3, 7, 14, 31}, *x.DaysToSync) {
 		r.fault("spec.exchange.daysToSync", "%d is not allowed; use 0 (no limit), 1, 3, 7, 14 or 31", *x.DaysToSync)

@@ -49,7 +49,8 @@ func ParseSubject(template string, v Vars) (pkix.RDNSequence, error) {
 	return sequence, nil
 }
 
-// CheckSubject reports what is wrong with a subject before any user is known.
+// CheckSubject reports what is wrong with a subject before any user is known: in its form, and in the values without
+// variables, which no user can change.
 func CheckSubject(template string) error {
 	parsed, err := parseDN(template)
 	if err != nil {
@@ -57,12 +58,20 @@ func CheckSubject(template string) error {
 	}
 	for _, rdn := range parsed {
 		for _, a := range rdn {
-			if err := CheckTemplate(a.text); err != nil {
+			if err := checkAttribute(a); err != nil {
 				return fmt.Errorf("%s: %w", a.name, err)
 			}
 		}
 	}
 	return nil
+}
+
+func checkAttribute(a attribute) error {
+	if hasVariables(a.text) {
+		return CheckTemplate(a.text)
+	}
+	_, err := attributeValue(a, a.text)
+	return err
 }
 
 // attributeLimit is the upper bound in characters of RFC 5280 appendix A.1.

@@ -122,6 +122,11 @@ func CheckTemplate(template string) error {
 	return err
 }
 
+// hasVariables tells a template, right or wrong, from text that stays as it is.
+func hasVariables(text string) bool {
+	return strings.Contains(text, "{{") || strings.Contains(text, "}}")
+}
+
 // expand calls resolve for each {{name}} of a template.
 func expand(template string, resolve func(name string) (string, error)) (string, error) {
 	var out strings.Builder
