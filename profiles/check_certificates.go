@@ -91,6 +91,16 @@ func (*PKCSCertificate) kind() Kind         { return KindPKCSCertificate }
 func (*SCEPCertificate) kind() Kind         { return KindSCEPCertificate }
 func (*PKCSImportedCertificate) kind() Kind { return KindPKCSImportedCertificate }
 
+// keySizeOfAndroid is one that neither Apple's nor Microsoft's SCEP knows (Microsoft Learn: SCEP profile, key size).
+const keySizeOfAndroid = 3072
+
+func (s *SCEPCertificate) check(r *report) {
+	s.CertificateRequest.check(r)
+	if s.KeyBits() == keySizeOfAndroid {
+		r.warn("spec.keySize", "%d: of the devices that make the key themselves only those with Android can; use 2048 or 4096 for all", s.KeyBits())
+	}
+}
+
 func (p *PKCSImportedCertificate) check(r *report) {
 	oneOf(r, "spec.intendedPurpose", p.IntendedPurpose, PurposeSMIMEEncryption, PurposeSMIMESigning, PurposeUnassigned)
 }

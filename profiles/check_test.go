@@ -212,6 +212,14 @@ func TestImportedPurpose(t *testing.T) {
 	})
 }
 
+func TestKeySizeOfDevices(t *testing.T) {
+	const spec = `{"certificateAuthority":"softca","subject":"CN={{UserName}}","keySize":3072}`
+	runCheckCases(t, []checkCase{
+		{name: "device", kind: KindSCEPCertificate, spec: spec, warning: "spec.keySize: 3072: of the devices"},
+		{name: "connector", kind: KindPKCSCertificate, spec: spec},
+	})
+}
+
 func TestEmailAccounts(t *testing.T) {
 	with := func(more string) string { return `{` + exchange + more + `}` }
 	ex := func(more string) string {

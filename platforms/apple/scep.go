@@ -31,20 +31,27 @@ const (
 	defaultKey   = 2048
 )
 
+// keySizes are the values of Keysize; a device answers others with MCSCEPErrorDomain 22004.
+// Source: https://developer.apple.com/documentation/devicemanagement/scep/payloadcontent.
+func keySizes() []int { return []int{1024, 2048, 4096} }
+
 // addSCEP puts a certificate that the device asks for itself into the document, and gives the UUID of its payload.
 func (p *planner) addSCEP(doc *platforms.Document, b *body, name, what string) (string, error) {
 	e, ok := p.in.SCEP[name]
 	if !ok {
 		return "", p.noSCEP(name)
 	}
+	if e.KeySize == 0 {
+		e.KeySize = defaultKey
+	}
+	if !slices.Contains(keySizes(), e.KeySize) {
+		return "", waits(platforms.ReasonNotDeliverable, "SCEPCertificate %s: keySize %d: devices of Apple make keys of 2048 or 4096 bits", name, e.KeySize)
+	}
 	subject, err := scepSubject(e.Subject)
 	if err != nil {
 		return "", waits(platforms.ReasonNotDeliverable, "SCEPCertificate %s: %v", name, err)
 	}
 	plan := &scepPlan{Profile: name, Request: e.Request, URL: e.URL, Name: e.Name, Subject: subject, SANs: e.SANs, KeySize: e.KeySize, KeyUsage: scepUsage(e.KeyUsage)}
-	if plan.KeySize == 0 {
-		plan.KeySize = defaultKey
-	}
 	uuid := p.payloadUUID(doc.ID, "scep."+name, e.Request)
 	if slices.Contains(doc.Challenges, name) {
 		return uuid, nil

@@ -25,7 +25,7 @@ func asking(t testing.TB) platforms.Input {
 	in := with(without(sales(t), "mail-signing"), object("mail-signing", &profiles.SCEPCertificate{CertificateRequest: mailSigning().CertificateRequest}))
 	in.Issued = nil
 	in.SCEP = map[string]platforms.SCEPEnrolment{"mail-signing": {Request: "0123456789abcdef0123456789abcdef", URL: "https://mdm.corp.test/scep/softca",
-		Name: "softca", Subject: subject, KeySize: 3072, KeyUsage: []string{"digitalSignature"}, Intermediates: [][]byte{[]byte("issuing CA")},
+		Name: "softca", Subject: subject, KeySize: 4096, KeyUsage: []string{"digitalSignature"}, Intermediates: [][]byte{[]byte("issuing CA")},
 		SANs: []profiles.SubjectAlternativeName{{Type: profiles.SANEmail, Value: alice}, {Type: profiles.SANUPN, Value: alice}}}}
 	return in
 }
@@ -73,7 +73,7 @@ func TestSCEPPayload(t *testing.T) {
 	if scep["PayloadUUID"] == nil || account["SMIMESigningCertificateUUID"] != scep["PayloadUUID"] {
 		t.Errorf("the account signs with %v, the request is %v", account["SMIMESigningCertificateUUID"], scep["PayloadUUID"])
 	}
-	want := map[string]any{"URL": "https://mdm.corp.test/scep/softca", "Name": "softca", "Challenge": "one-time", "Keysize": uint64(3072), "Key Type": "RSA",
+	want := map[string]any{"URL": "https://mdm.corp.test/scep/softca", "Name": "softca", "Challenge": "one-time", "Keysize": uint64(4096), "Key Type": "RSA",
 		"Key Usage": uint64(1), "Retries": uint64(5), "RetryDelay": uint64(10),
 		"Subject":        []any{[]any{[]any{"O", "Corp"}}, []any{[]any{"CN", "Alice Example"}}, []any{[]any{"1.2.840.113549.1.9.1", alice}}},
 		"SubjectAltName": map[string]any{"rfc822Name": alice, "ntPrincipalName": alice}}
@@ -107,7 +107,7 @@ func TestSCEPRunsAgain(t *testing.T) {
 			return order(in, func(e *platforms.SCEPEnrolment) { e.Request = "fedcba9876543210fedcba9876543210" })
 		}, true},
 		"another key length": {func(in platforms.Input) platforms.Input {
-			return order(in, func(e *platforms.SCEPEnrolment) { e.KeySize = 4096 })
+			return order(in, func(e *platforms.SCEPEnrolment) { e.KeySize = 2048 })
 		}, true},
 	}
 	for name, c := range cases {
@@ -165,5 +165,13 @@ func TestSCEPForOneAccount(t *testing.T) {
 	}
 	if doc := byID(t, docs, "mail.second"); doc.Reason != platforms.ReasonNotDeliverable || !strings.Contains(doc.Detail, "mail.company-mail") {
 		t.Errorf("the second: %q %s", doc.Reason, doc.Detail)
+	}
+}
+
+// Apple's list of key sizes has no 3072.
+func TestSCEPKeySize(t *testing.T) {
+	doc := mailOf(t, order(asking(t), func(e *platforms.SCEPEnrolment) { e.KeySize = 3072 }))
+	if doc.Reason != platforms.ReasonNotDeliverable || !strings.Contains(doc.Detail, "SCEPCertificate mail-signing: keySize 3072") {
+		t.Errorf("got %s %q", doc.Reason, doc.Detail)
 	}
 }
