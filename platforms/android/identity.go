@@ -12,19 +12,32 @@ import (
 
 // planHistory delivers every encryption certificate that the user ever had, if a profile asks for them.
 func (p *planner) planHistory() []platforms.Document {
-	names := p.importing(profiles.PurposeSMIMEEncryption)
+	return p.planImported(docHistory, profiles.PurposeSMIMEEncryption, "encryption")
+}
+
+// planUnassigned delivers what was imported without a purpose and is in no other document (IM-01, IM-03). The protocol knows
+// purposes of mail alone: such a key is taken for one that opens mail.
+func (p *planner) planUnassigned() []platforms.Document {
+	return p.planImported(docOthers, profiles.PurposeUnassigned, "unassigned")
+}
+
+// planImported gives each imported certificate of a purpose its document.
+func (p *planner) planImported(id string, purpose profiles.Purpose, what string) []platforms.Document {
+	names := p.importing(purpose)
 	if len(names) == 0 {
 		return nil
 	}
-	all := p.imported(profiles.PurposeSMIMEEncryption)
+	all := p.imported(purpose)
 	if len(all) == 0 {
-		doc := platforms.Document{ID: docHistory, Profiles: names}
+		doc := platforms.Document{ID: id, Profiles: names}
 		return []platforms.Document{wait(doc, waits(platforms.ReasonCertificateMissing,
-			"PKCSImportedCertificate %s: %s has no imported encryption certificate", names[0], p.in.UPN))}
+			"PKCSImportedCertificate %s: %s has no imported %s certificate", names[0], p.in.UPN, what))}
 	}
 	var docs []platforms.Document
 	for _, c := range p.currentLast(all) {
-		docs = append(docs, p.identity(docHistory+"."+short(c.SHA256), aliasEncryption, c, names...))
+		if _, taken := p.owner[c.SHA256]; !taken {
+			docs = append(docs, p.identity(id+"."+short(c.SHA256), aliasEncryption, c, names...))
+		}
 	}
 	return docs
 }

@@ -19,14 +19,15 @@ import (
 const (
 	docTrust    = "trust"
 	docHistory  = "history"
+	docOthers   = "unassigned"
 	docIdentity = "identity."
 	docGrant    = "grant."
 	docMail     = "mail."
 )
 
-// Plan works out the documents of one device, in the order in which they should be sent: CA certificates, the history of
-// encryption certificates from the oldest to the newest, other identities, what mail apps may use, the settings of mail
-// apps. A document that must wait is in the list with its reason. Custom profiles are Apple's and have no place here.
+// Plan works out the documents of one device, in the order in which they should be sent: CA certificates, what was imported
+// without a purpose, the history of encryption certificates from the oldest to the newest, other identities, what mail apps
+// may use, the settings of mail apps. A document that must wait is in the list with its reason. Custom profiles are Apple's and have no place here.
 //
 // Vanished certificates come back under the same alias, so Input.Redeliver changes nothing.
 func Plan(in platforms.Input) []platforms.Document {
@@ -34,6 +35,7 @@ func Plan(in platforms.Input) []platforms.Document {
 	trust := p.planTrust()
 	p.trust = trust
 	keys := slices.Concat(p.planHistory(), p.planIdentities())
+	keys = slices.Concat(p.planUnassigned(), keys)
 	for i := range keys {
 		keys[i].DependsOn = ids(trust)
 	}

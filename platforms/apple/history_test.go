@@ -1,9 +1,12 @@
 package apple
 
 import (
+	"reflect"
+	"strings"
 	"testing"
 
 	"github.com/waxseal/waxseal/platforms"
+	"github.com/waxseal/waxseal/profiles"
 )
 
 // The current encryption certificate is with the account only if that has it or can be sent with it now: at no moment is
@@ -42,5 +45,28 @@ func TestTheCurrentCertificateWaitsForNoAccount(t *testing.T) {
 				t.Errorf("history holds %q, want %q", got, c.want)
 			}
 		})
+	}
+}
+
+// IM-01, IM-03: what was imported without a purpose is delivered, expired or not, once, and is current for nothing.
+func TestUnassignedIsDelivered(t *testing.T) {
+	in := with(sales(t), object("rest", &profiles.PKCSImportedCertificate{IntendedPurpose: profiles.PurposeUnassigned}))
+	if d := byID(t, Plan(in), "unassigned"); d.Reason != platforms.ReasonCertificateMissing || !strings.Contains(d.Detail, "no imported unassigned certificate") {
+		t.Errorf("%s %s", d.Reason, d.Detail)
+	}
+	both := enc("2020", 2020, 2022)
+	both.Purpose = profiles.PurposeUnassigned
+	rest := cert("rest", profiles.PurposeUnassigned, 2026, 2029, alice)
+	lapsed := cert("lapsed", profiles.PurposeUnassigned, 2015, 2016, alice)
+	before := Plan(in)
+	in.Imported = append(in.Imported, both, rest, lapsed)
+	docs := Plan(in)
+	if got := records(byID(t, docs, "unassigned")); got != "lapsed rest" {
+		t.Errorf("the document holds %q", got)
+	}
+	for _, id := range []string{"history", "mail.company-mail"} {
+		if !reflect.DeepEqual(byID(t, docs, id), byID(t, before, id)) {
+			t.Errorf("%s changed", id)
+		}
 	}
 }

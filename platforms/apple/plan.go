@@ -17,6 +17,7 @@ import (
 const (
 	docTrust    = "trust"
 	docHistory  = "history"
+	docOthers   = "unassigned"
 	docMail     = "mail."
 	docIdentity = "identity."
 	docCustom   = "custom."
@@ -38,7 +39,7 @@ func Plan(in platforms.Input) []platforms.Document {
 	p.mails = p.planMails()
 	trust := p.planTrust()
 	history := p.planHistory()
-	docs := slices.Concat(history, p.orderMails(history), p.planIdentities(), p.planCustoms())
+	docs := slices.Concat(history, p.orderMails(history), p.planIdentities(), p.planUnassigned(), p.planCustoms())
 	return append(trust, afterTrust(trust, docs)...)
 }
 
@@ -171,20 +172,30 @@ func (p *planner) trusted(name string, spec *profiles.TrustedCertificate) ([]byt
 
 // planHistory holds every encryption identity of the user that no mail account brings, if a profile asks for them.
 func (p *planner) planHistory() []platforms.Document {
-	names := p.importing(profiles.PurposeSMIMEEncryption)
+	return p.planImported(docHistory, profiles.PurposeSMIMEEncryption, "Encryption", p.brings)
+}
+
+// planUnassigned holds what was imported without a purpose: it is installed, and no account names it (IM-01, IM-03).
+func (p *planner) planUnassigned() []platforms.Document {
+	return p.planImported(docOthers, profiles.PurposeUnassigned, "Unassigned", func(sum string) bool { return p.owner[sum] != "" })
+}
+
+// planImported puts all imported certificates of a purpose into one document, but those that are in another one.
+func (p *planner) planImported(id string, purpose profiles.Purpose, what string, elsewhere func(sum string) bool) []platforms.Document {
+	names := p.importing(purpose)
 	if len(names) == 0 {
 		return nil
 	}
-	all := p.imported(profiles.PurposeSMIMEEncryption)
-	doc := p.document(docHistory, names...)
+	all := p.imported(purpose)
+	doc := p.document(id, names...)
 	if len(all) == 0 {
 		return []platforms.Document{wait(doc, waits(platforms.ReasonCertificateMissing,
-			"PKCSImportedCertificate %s: %s has no imported encryption certificate", names[0], p.in.UPN))}
+			"PKCSImportedCertificate %s: %s has no imported %s certificate", names[0], p.in.UPN, strings.ToLower(what)))}
 	}
-	b := p.body("Encryption certificates of " + p.in.UPN)
+	b := p.body(what + " certificates of " + p.in.UPN)
 	for _, c := range all {
-		if !p.brings(c.SHA256) {
-			p.addIdentity(&doc, &b, c, "Encryption")
+		if !elsewhere(c.SHA256) {
+			p.addIdentity(&doc, &b, c, what)
 		}
 	}
 	if len(b.Payloads) == 0 {

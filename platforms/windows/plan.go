@@ -20,12 +20,13 @@ import (
 const (
 	docTrust    = "trust"
 	docHistory  = "history"
+	docOthers   = "unassigned"
 	docMail     = "mail."
 	docIdentity = "identity."
 )
 
 // Plan works out the documents of one PC, in the order in which they should be sent: CA certificates, the history of
-// encryption certificates from the oldest to the newest, other identities, the policies of Outlook. A document that
+// encryption certificates from the oldest to the newest, other identities, what was imported without a purpose, the policies of Outlook. A document that
 // must wait is in the list with its reason. Custom profiles are Apple's and have no place here.
 //
 // One certificate, one node, one document: the CSP tells one thumbprint only (windows.md 4). Vanished certificates come
@@ -33,7 +34,7 @@ const (
 func Plan(in platforms.Input) []platforms.Document {
 	p := newPlanner(in)
 	trust := p.planTrust()
-	keys := slices.Concat(p.planHistory(), p.planIdentities())
+	keys := slices.Concat(p.planHistory(), p.planIdentities(), p.planUnassigned())
 	for i := range keys {
 		keys[i].DependsOn = ids(trust)
 	}
@@ -175,19 +176,31 @@ func (p *planner) trusted(name string, spec *profiles.TrustedCertificate) ([]byt
 
 // planHistory delivers every encryption certificate that the user ever had, if a profile asks for them.
 func (p *planner) planHistory() []platforms.Document {
-	names := p.importing(profiles.PurposeSMIMEEncryption)
+	return p.planImported(docHistory, profiles.PurposeSMIMEEncryption, "encryption")
+}
+
+// planUnassigned delivers what was imported without a purpose and is in no other document (IM-01, IM-03).
+func (p *planner) planUnassigned() []platforms.Document {
+	return p.planImported(docOthers, profiles.PurposeUnassigned, "unassigned")
+}
+
+// planImported gives each imported certificate of a purpose its document.
+func (p *planner) planImported(id string, purpose profiles.Purpose, what string) []platforms.Document {
+	names := p.importing(purpose)
 	if len(names) == 0 {
 		return nil
 	}
-	all := p.imported(profiles.PurposeSMIMEEncryption)
+	all := p.imported(purpose)
 	if len(all) == 0 {
-		doc := platforms.Document{ID: docHistory, Profiles: names, UserScope: true}
+		doc := platforms.Document{ID: id, Profiles: names, UserScope: true}
 		return []platforms.Document{wait(doc, waits(platforms.ReasonCertificateMissing,
-			"PKCSImportedCertificate %s: %s has no imported encryption certificate", names[0], p.in.UPN))}
+			"PKCSImportedCertificate %s: %s has no imported %s certificate", names[0], p.in.UPN, what))}
 	}
 	var docs []platforms.Document
 	for _, c := range all {
-		docs = append(docs, p.pfx(docHistory+"."+short(c.SHA256), c, names...))
+		if _, taken := p.owner[c.SHA256]; !taken {
+			docs = append(docs, p.pfx(id+"."+short(c.SHA256), c, names...))
+		}
 	}
 	return docs
 }
