@@ -141,7 +141,7 @@ func TestImportedSigning(t *testing.T) {
 		want  []string
 	}{
 		"one, and an old one": {[]profiles.Certificate{old, a}, []string{"identity.sig a"}},
-		"two":                 {[]profiles.Certificate{b, a}, []string{"identity.sig a", "identity.sig." + b.SHA256[:16] + " b"}},
+		"two":                 {[]profiles.Certificate{b, a}, []string{"identity.sig a", "identity.sig.a.example@corp.test b"}},
 		"second address":      {[]profiles.Certificate{b}, []string{"identity.sig b"}},
 	}
 	for name, c := range cases {

@@ -303,7 +303,8 @@ func (p *planner) checkVariables(whose string, spec *profiles.CertificateRequest
 }
 
 // planImportedSigning delivers the current signing certificate of each of the user's addresses. The one of the first
-// address has the plain id.
+// address has the plain id, the others that of their address: a newer certificate for it is another revision of the same
+// document, and takes the place of the former without a gap.
 func (p *planner) planImportedSigning(doc platforms.Document, name string) []platforms.Document {
 	certs := p.imported(profiles.PurposeSMIMESigning)
 	var docs []platforms.Document
@@ -314,7 +315,7 @@ func (p *planner) planImportedSigning(doc platforms.Document, name string) []pla
 		}
 		id := doc.ID
 		if len(docs) > 0 {
-			id += "." + short(c.SHA256)
+			id += "." + strings.ToLower(address)
 		}
 		docs = append(docs, p.pfx(id, c, name))
 	}

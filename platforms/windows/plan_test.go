@@ -107,7 +107,7 @@ func TestImportedSigning(t *testing.T) {
 		"one":                 {[]profiles.Certificate{a}, []string{"identity.sig a"}},
 		"one, and an old one": {[]profiles.Certificate{old, a}, []string{"identity.sig a"}},
 		"one for both":        {[]profiles.Certificate{both}, []string{"identity.sig both"}},
-		"two":                 {[]profiles.Certificate{b, a}, []string{"identity.sig a", "identity.sig." + b.SHA256[:16] + " b"}},
+		"two":                 {[]profiles.Certificate{b, a}, []string{"identity.sig a", "identity.sig.a.example@corp.test b"}},
 		"second address":      {[]profiles.Certificate{b}, []string{"identity.sig b"}},
 		"account's address":   {[]profiles.Certificate{upn}, []string{"identity.sig upn"}},
 	}

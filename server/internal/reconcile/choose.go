@@ -73,10 +73,11 @@ func (w *work) chooseRemoval() *Action {
 	return w.chooseLeftover()
 }
 
-// takenOver: in a desired state a thing is wanted or not, whichever document it was of. What another document wants under
-// the same identifier is installed over, and forgotten here once it is.
+// takenOver: a thing is wanted or not, whichever document it was of. What another document wants under the same identifier
+// is installed over, and forgotten here once it is: to remove it first would leave a moment without a key (windows.md
+// section 5, trap 2).
 func (w *work) takenOver(d *model.DocumentState) bool {
-	return w.in.Together && len(d.Leftovers) == 0 && w.expected(d.Identifier())
+	return len(d.Leftovers) == 0 && w.expected(d.Identifier())
 }
 
 const goesLater = "it serves until what takes its place is installed"
