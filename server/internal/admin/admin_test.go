@@ -459,7 +459,7 @@ func TestImportRefuses(t *testing.T) {
 	}{
 		{"unknown user", 422, with(func(r *api.ImportRequest) { r.User = "nobody@corp.test" }), []string{"nobody@corp.test"}},
 		{"broken record", 422, with(func(r *api.ImportRequest) { r.Record.Version = 9 }), []string{"version 9"}},
-		{"no certificate", 422, with(func(r *api.ImportRequest) { r.Certificate = []byte("x") }), []string{"body.certificate"}},
+		{"no certificate", 422, with(func(r *api.ImportRequest) { r.Certificate = []byte("x") }), []string{"certificate"}},
 		{"other certificate", 422, with(func(r *api.ImportRequest) {
 			r.Certificate = issue(testpki.Options{CN: "Alice 2", Emails: []string{"alice@corp.test"}}).Cert.Raw
 		}), []string{"certSha256"}},
@@ -469,7 +469,7 @@ func TestImportRefuses(t *testing.T) {
 		{"unknown address", 422, sealed(issue(testpki.Options{CN: "Alice", Emails: []string{"alice@corp.test", "alice@old.test"}})), []string{"formerAddresses: [alice@old.test]"}},
 		{"unknown purpose", 422, with(func(r *api.ImportRequest) { r.Purpose = "any" }), []string{`"any" is no purpose`}},
 		{"purpose against key usage", 422, sealed(issue(testpki.Options{CN: "A", Emails: []string{"alice@corp.test"}, KeyUsage: x509.KeyUsageDigitalSignature})), []string{"keyEncipherment", "smimeSigning"}},
-		{"broken chain", 422, with(func(r *api.ImportRequest) { r.Chain = [][]byte{{1}} }), []string{"body.chain[0]"}},
+		{"broken chain", 422, with(func(r *api.ImportRequest) { r.Chain = [][]byte{{1}} }), []string{"chain[0]"}},
 		{"sealed to a stranger", 409, func() api.ImportRequest { return seal(t, mine, owner, other.member) }, []string{"seal again"}},
 		{"sealed to one more", 409, func() api.ImportRequest { return seal(t, mine, owner, v.member, other.member) }, []string{"not in key set"}},
 	}

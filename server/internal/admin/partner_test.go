@@ -51,9 +51,9 @@ func TestPartnersThatAreNone(t *testing.T) {
 	}{
 		{"no name", func(r *api.PartnerRequest) { r.Name = "" }, "name"},
 		{"a name with a slash", func(r *api.PartnerRequest) { r.Name = "a/b" }, "name"},
-		{"no URL", func(r *api.PartnerRequest) { r.URL = "ca.example" }, "body.url"},
-		{"a URL with a password", func(r *api.PartnerRequest) { r.URL = "https://a:b@ca.example" }, "body.url"},
-		{"a query", func(r *api.PartnerRequest) { r.URL = "https://ca.example/?operation=x" }, "body.url"},
+		{"no URL", func(r *api.PartnerRequest) { r.URL = "ca.example" }, "url"},
+		{"a URL with a password", func(r *api.PartnerRequest) { r.URL = "https://a:b@ca.example" }, "url"},
+		{"a query", func(r *api.PartnerRequest) { r.URL = "https://ca.example/?operation=x" }, "url"},
 		{"no certificate", func(r *api.PartnerRequest) { r.Chain = nil }, "chain"},
 		{"garbage", func(r *api.PartnerRequest) { r.Chain = [][]byte{[]byte("x")} }, "certificate 1"},
 		{"a leaf", func(r *api.PartnerRequest) { r.Chain = [][]byte{leaf.Cert.Raw, ca.Cert.Raw} }, "certificate 1"},
