@@ -2,8 +2,9 @@
 // note of which configuration profile brought each of them.
 //
 // Like the real one it holds a certificate once, by issuer and serial number. A key, and the trust in a CA, belong to
-// the profiles that brought them, and go with the last of them, though the certificate stay for another one. Whether iOS drops an item that two profiles share when one of them
-// is removed is not known, so that both behaviours can be chosen.
+// the profiles that brought them, and go with the last of them, even if the certificate stays for another one. Whether
+// iOS drops an item that two profiles share when one of them is removed is not known, so that both behaviours can be
+// chosen.
 //
 //	index.json             what is there, and for whom
 //	SHA256.pem             the certificate
