@@ -30,7 +30,7 @@ func (p *program) enrollCommand() *cobra.Command {
 			for _, w := range answer.Warnings {
 				p.say("warning: %s: %s", w.Reason, w.Detail)
 			}
-			p.say("the link works for one device, until %s", when(answer.Expires))
+			p.say("the link works for one %s, until %s", deviceNames()[request.Platform], when(answer.Expires))
 			p.value("%s", answer.URL)
 			if answer.Token != "" {
 				p.say("Google installs the companion app: enrol the device with the token of the second line, or the code of the third")
@@ -49,6 +49,11 @@ func (p *program) enrollCommand() *cobra.Command {
 	_ = link.MarkFlagRequired("user")
 	cmd.AddCommand(link)
 	return cmd
+}
+
+// deviceNames are what people call the devices of a platform: a link for an iPhone is none for a Mac.
+func deviceNames() map[profiles.Platform]string {
+	return map[profiles.Platform]string{profiles.IOS: "iPhone or iPad", profiles.MacOS: "Mac", profiles.Windows: "PC", profiles.Android: "Android device"}
 }
 
 // deviceLeft is the state in which nothing can be asked of a device any more.
@@ -111,7 +116,7 @@ func explain(w io.Writer, e api.Explain) {
 	rows := documentRows(e)
 	switch {
 	case len(rows) == 0 && e.Device.State == deviceLeft:
-		say("it never had anything that was assigned to it")
+		say("there is no record of a document that it had")
 		return
 	case len(rows) == 0:
 		say("no document is assigned to it")

@@ -34,7 +34,7 @@ func TestExplainOfADeviceThatLeft(t *testing.T) {
 			t.Errorf("%s: %q", reason, out)
 		}
 	}
-	if out := explained(api.Explain{Device: api.Device{State: "left"}}); strings.Contains(out[1], "assigned to it\n") || !strings.Contains(out[1], "never had") {
+	if out := explained(api.Explain{Device: api.Device{State: "left"}}); strings.Contains(out[1], "assigned to it\n") || !strings.Contains(out[1], "no record") {
 		t.Errorf("%q", out)
 	}
 }

@@ -68,7 +68,7 @@ func TestErrorsTeach(t *testing.T) {
 func TestAValueIsAllThatStandsOnStdout(t *testing.T) {
 	args := server(t, "/api/v1/enrollment-links", api.Link{URL: "https://mdm.test/enroll/x", Warnings: []api.Warning{{Reason: "NoPushCertificate", Detail: "none"}}})
 	stdout, stderr, code := run(t, append(args, "enroll", "link", "--user", "a@b")...)
-	if code != 0 || stdout != "https://mdm.test/enroll/x\n" || !strings.Contains(stderr, "NoPushCertificate") {
+	if code != 0 || stdout != "https://mdm.test/enroll/x\n" || !strings.Contains(stderr, "NoPushCertificate") || !strings.Contains(stderr, "one iPhone or iPad") {
 		t.Errorf("%d, %q, %q", code, stdout, stderr)
 	}
 }
