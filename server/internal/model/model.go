@@ -188,7 +188,7 @@ type DocumentState struct {
 	// Redeliver counts, per certificate SHA-256, how often a vanished identity was delivered again. It only grows, since each
 	// delivery has a UUID of its own.
 	Redeliver map[string]int
-	// Losses counts, under the same names, the losses in a row: what the inventory shows again has lost nothing.
+	// Losses counts, under the same names, the losses in a row: what was there for long begins a new count.
 	Losses    map[string]int
 	Attempts  int
 	RetryAt   time.Time

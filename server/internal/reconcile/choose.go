@@ -267,7 +267,8 @@ func (w *work) patienceEnds() bool {
 		return false
 	}
 	return (len(w.docs) > 0 || !w.fresh()) && !slices.ContainsFunc(w.said(), func(c model.Command) bool {
-		return ActionKind(c.RequestType) == ActionRemove && c.State == model.CommandSent && w.now.Sub(c.CreatedAt) < retirePatience
+		open := c.State == model.CommandSent || c.State == model.CommandNotNow
+		return open && ActionKind(c.RequestType) == ActionRemove && w.now.Sub(c.CreatedAt) < retirePatience
 	})
 }
 

@@ -7,6 +7,7 @@ import (
 
 	"github.com/waxseal/waxseal/platforms"
 	"github.com/waxseal/waxseal/server/internal/model"
+	"github.com/waxseal/waxseal/server/internal/reconcile"
 )
 
 // hideAll makes the certificate list leave the identities of a profile out, or show them again.
@@ -87,5 +88,31 @@ func TestAKeyThatWasThereForLongBeginsANewCount(t *testing.T) {
 	}
 	if n := len(w.own()); n != 7 {
 		t.Errorf("%d certificates %q, want the first and one for each loss", n, w.own())
+	}
+}
+
+// TestIdentitiesThatDriveEachOtherOutAreNotSentForEver: the device keeps the one that came last, and shows it.
+func TestIdentitiesThatDriveEachOtherOutAreNotSentForEver(t *testing.T) {
+	w := newWorld(t)
+	w.settle()
+	w.sent = nil
+	w.hide["k1"] = true
+	w.now = w.now.Add(25 * time.Hour)
+	w.s.ConnectorSeen = w.now
+	for range 20 {
+		result := w.step(reconcile.Report{Outcome: reconcile.OutcomeIdle})
+		for range 50 {
+			if result.Action == nil {
+				break
+			}
+			if id := result.Action.Document.ID; result.Action.Kind == reconcile.ActionInstall && (id == "history" || id == "mail.m") {
+				w.hide["k1"], w.hide["k2"] = id != "history", id == "history"
+			}
+			result = w.step(w.answer())
+		}
+		w.connector()
+	}
+	if n := countPrefix(w.sent, "install"); n > 8 {
+		t.Errorf("%d installs: %v", n, w.sent)
 	}
 }

@@ -169,6 +169,21 @@ func TestARetireOfADeviceThatWasAwayIsProved(t *testing.T) {
 	}
 }
 
+// TestARetireOfALockedDeviceIsProved: one that was away long and is locked when it hears of it gets its time.
+func TestARetireOfALockedDeviceIsProved(t *testing.T) {
+	w := newWorld(t)
+	w.settle()
+	w.s.Device.State, w.s.Device.StateAt, w.s.Enrolment.Dirty = model.DeviceRetiring, w.now, true
+	w.now = w.now.Add(8 * week)
+	w.locked = true
+	w.session()
+	w.locked = false
+	w.settle()
+	if got := w.s.Device; got.State != model.DeviceLeft || got.Removal != model.RemovalVerified {
+		t.Errorf("device is %s/%s", got.State, got.Removal)
+	}
+}
+
 // TestAssignedAgainAsItsRemovalIsProved: the document that is wanted again is not forgotten with the former one.
 func TestAssignedAgainAsItsRemovalIsProved(t *testing.T) {
 	w := newWorld(t)

@@ -122,7 +122,7 @@ func (w *work) scep() map[string]platforms.SCEPEnrolment {
 // settleTime is how long an installed document may take until the inventory shows its certificate.
 const settleTime = 10 * time.Minute
 
-// lossTime is how long a device must have had a certificate so that its loss is no more of the same: each costs another one.
+// lossTime is inARow for these: each loss costs another certificate.
 const lossTime = 30 * 24 * time.Hour
 
 // noteLost finds certificates that a device got for a key of its own and has no more: its user deleted them. They are
@@ -134,13 +134,7 @@ func (w *work) noteLost(d *model.DocumentState) {
 		}
 		seen := d.Status == model.DocumentVerified || w.now.Sub(c.CreatedAt) > settleTime
 		key := "scep:" + c.Profile
-		if w.inventory.Certificates[c.SHA256] || !seen {
-			continue
-		}
-		if d.Status == model.DocumentVerified && w.now.Sub(c.CreatedAt) > lossTime {
-			delete(d.Losses, key)
-		}
-		if !losesAgain(d, key) {
+		if w.inventory.Certificates[c.SHA256] || !seen || !losesAgain(d, key, w.now.Sub(c.CreatedAt) > lossTime) {
 			continue
 		}
 		w.lost[c.Profile] = c.SHA256

@@ -154,9 +154,6 @@ func (w *work) verifyInstalled(d *model.DocumentState) {
 	if d.Status != model.DocumentVerified {
 		d.Status, d.Reason, d.Detail = model.DocumentVerified, platforms.ReasonVerified, ""
 		d.Attempts, d.RetryAt = 0, time.Time{}
-		for _, sha := range d.InstalledCredentials {
-			delete(d.Losses, sha)
-		}
 		w.audit("document.verified", d.Document.ID, "ok", map[string]string{"revision": d.InstalledRevision})
 	}
 }
@@ -172,7 +169,7 @@ func (w *work) identitiesVanished(d *model.DocumentState) bool {
 			continue
 		}
 		missing = true
-		if losesAgain(d, sha) {
+		if losesAgain(d, sha, w.now.Sub(d.InstalledAt) > inARow) {
 			again = true
 			w.audit("certificate.vanished", sha, "ok", map[string]string{"document": d.Document.ID})
 		}
@@ -187,8 +184,16 @@ func (w *work) identitiesVanished(d *model.DocumentState) bool {
 	return missing
 }
 
-// losesAgain counts a loss; false: it was delivered often enough, and somebody has to look.
-func losesAgain(d *model.DocumentState, name string) bool {
+// inARow is how soon after its delivery an identity is lost again if the device does not keep it. A device that shows it and
+// loses it at once, for another one that it loses in turn, must not keep both sides busy.
+const inARow = time.Hour
+
+// losesAgain counts a loss; false: it was delivered often enough, and somebody has to look. What the inventory has shown, and
+// shown for long enough, begins a new count.
+func losesAgain(d *model.DocumentState, name string, longThere bool) bool {
+	if longThere && d.Status == model.DocumentVerified {
+		delete(d.Losses, name)
+	}
 	if d.Losses[name] >= maxRedeliveries {
 		return false
 	}
