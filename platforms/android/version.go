@@ -17,28 +17,58 @@ const (
 // API level that is still in use.
 const (
 	firstModernRelease = 14
-	firstModernAPI     = 34
 	firstGrantRelease  = 11 // DevicePolicyManager.grantKeyPairToApp, API 30
 	firstOwnRelease    = 9  // DevicePolicyManager.generateKeyPair and setKeyPairCertificate, API 28
 	smallestAPI        = 21
 )
 
+// Release is what a device is called by: the release that it names or, without one, that of its API level; empty if it says
+// neither.
+func Release(release string, api int) string {
+	if release == "" && api >= smallestAPI {
+		return strconv.Itoa(releaseOf(api))
+	}
+	return release
+}
+
+// releaseOf gives the release of an API level. Source: https://developer.android.com/tools/releases/platforms.
+func releaseOf(api int) int {
+	switch {
+	case api <= 22:
+		return 5
+	case api == 23:
+		return 6
+	case api <= 25:
+		return 7
+	case api <= 27:
+		return 8
+	case api <= 31:
+		return api - 19
+	case api == 32:
+		return 12
+	}
+	return api - 20
+}
+
 // PKCS12Flavour says which flavour of PKCS#12 a user of that version can import, given as a release ("15") or as an API
 // level ("35"). Anything doubtful gets the old one (android.md P12-2).
 func PKCS12Flavour(sdkOrRelease string) string {
-	n := major(sdkOrRelease)
-	if n >= firstModernAPI || n >= firstModernRelease && n < smallestAPI {
+	if major(sdkOrRelease) >= firstModernRelease {
 		return FlavourModern2023
 	}
 	return FlavourLegacyDES
 }
 
-// major is the first number of a version, 0 if it is unknown.
+// major is the release of a version, 0 if it is unknown. An API level is one that says so ("API 29") or is too large for a
+// release.
 func major(version string) int {
-	first, _, _ := strings.Cut(strings.TrimSpace(version), ".")
+	first, _, _ := strings.Cut(strings.TrimPrefix(strings.TrimSpace(version), "API "), ".")
 	n, err := strconv.Atoi(first)
-	if err != nil || n < 0 {
+	switch {
+	case err != nil || n < 0:
 		return 0
+	case n >= smallestAPI:
+		return releaseOf(n)
 	}
 	return n
 }

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/waxseal/waxseal/platforms/android"
 	"github.com/waxseal/waxseal/platforms/android/companion"
 	"github.com/waxseal/waxseal/profiles"
 	"github.com/waxseal/waxseal/server/internal/model"
@@ -112,12 +113,8 @@ func dead(err error) error {
 }
 
 func factsOf(d companion.Device) model.Device {
-	release := d.Release
-	if release == "" {
-		release = "API " + strconv.Itoa(d.SDKInt)
-	}
 	return model.Device{ExternalID: d.InstallID, Name: d.Name, Model: strings.TrimSpace(d.Manufacturer + " " + d.Model),
-		OSVersion: release, SerialNumber: d.Serial}
+		OSVersion: android.Release(d.Release, d.SDKInt), SerialNumber: d.Serial}
 }
 
 func (e *Endpoint) welcome(ctx context.Context, enr model.Enrolment, certificate []byte) (companion.EnrollResponse, error) {

@@ -347,7 +347,7 @@ func printable(s string) string {
 // Inventory takes what is on the device.
 func (a *Android) Inventory(ctx context.Context, enr model.Enrolment, inv companion.Inventory) error {
 	_, err := a.Service.Step(ctx, enr, reconcile.Report{Outcome: reconcile.OutcomeIdle, Documents: android.Documents(inv),
-		Certificates: android.Certificates(inv), Facts: &reconcile.Facts{OSVersion: inv.Release}})
+		Certificates: android.Certificates(inv), Facts: &reconcile.Facts{OSVersion: android.Release(inv.Release, inv.SDKInt)}})
 	return err
 }
 
