@@ -118,6 +118,7 @@ func (c *CertificateRequest) check(r *report) {
 	if err := CheckSubject(c.Subject); err != nil {
 		r.fault("spec.subject", "%s", err)
 	}
+	warnNoValue(r, "spec.subject", c.Subject)
 	c.checkNames(r)
 	c.checkUsage(r)
 	c.checkTimes(r)
@@ -136,6 +137,7 @@ func (c *CertificateRequest) checkNames(r *report) {
 		} else if err := name.check(); err != nil {
 			r.fault(at+".value", "%s", err)
 		}
+		warnNoValue(r, at+".value", name.Value)
 	}
 }
 

@@ -13,6 +13,7 @@ func (e *Email) check(r *report) {
 	} else if err := checkText(e.AccountName); err != nil {
 		r.fault("spec.accountName", "%s", err)
 	}
+	warnNoValue(r, "spec.accountName", e.AccountName)
 	if e.AddressSource != "" {
 		oneOf(r, "spec.addressSource", e.AddressSource, SourcePrimaryAddress, SourceUserPrincipalName)
 	}
@@ -71,6 +72,7 @@ func (x *Exchange) check(r *report) {
 	if err := checkText(x.Domain); err != nil {
 		r.fault("spec.exchange.domain", "%s", err)
 	}
+	warnNoValue(r, "spec.exchange.domain", x.Domain)
 	if x.DaysToSync != nil && !slices.Contains([]int{0, 1, 3, 7, 14, 31}, *x.DaysToSync) {
 		r.fault("spec.exchange.daysToSync", "%d is not allowed; use 0 (no limit), 1, 3, 7, 14 or 31", *x.DaysToSync)
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -98,6 +99,30 @@ func (u *User) check(r *report) {
 	checkAddresses(r, "spec.addresses", u.Addresses, seen)
 	checkAddresses(r, "spec.formerAddresses", u.FormerAddresses, seen)
 	checkNames(r, "spec.groups", u.Groups)
+	u.checkDirectory(r)
+}
+
+// checkDirectory checks what is in the user's certificates and the directory knows.
+func (u *User) checkDirectory(r *report) {
+	if err := checkPrintable(u.OnPremisesDistinguishedName); err != nil {
+		r.fault("spec.onPremisesDistinguishedName", "%s", err)
+	}
+	if err := checkPrintable(u.Department); err != nil {
+		r.fault("spec.department", "%s", err)
+	}
+	if sid := u.OnPremisesSecurityIdentifier; sid != "" && !isSID(sid) {
+		r.fault("spec.onPremisesSecurityIdentifier", "%q is no security identifier; write it like S-1-5-21-1004336348-1177238915-682003330-512", clipName(sid))
+	}
+}
+
+// isSID knows the text form of a security identifier (MS-DTYP section 2.4.2.1).
+func isSID(s string) bool {
+	rest, ok := strings.CutPrefix(s, "S-1-")
+	parts := strings.Split(rest, "-")
+	return ok && len(parts) >= 2 && len(parts) <= 16 && !slices.ContainsFunc(parts, func(p string) bool {
+		_, err := strconv.ParseUint(p, 10, 48)
+		return err != nil
+	})
 }
 
 func checkAddresses(r *report, field string, addresses []string, seen map[string]bool) {

@@ -115,6 +115,8 @@ func TestUsers(t *testing.T) {
 		{name: "another's address", kind: KindUser, object: "bob@corp.test", spec: `{"addresses":["ALICE@corp.test"]}`, fault: "belongs to user alice@corp.test"},
 		{name: "another's former address", kind: KindUser, object: "bob@corp.test", spec: `{"addresses":["bob@corp.test"],"formerAddresses":["alice@old.test"]}`},
 		{name: "former, now another's", kind: KindUser, object: "bob@corp.test", spec: `{"addresses":["bob@corp.test"],"formerAddresses":["alice@corp.test"]}`, warning: "now an address of user alice@corp.test"},
+		{name: "directory", kind: KindUser, object: "bob@corp.test", spec: `{"addresses":["bob@corp.test"],"department":"Sales","onPremisesDistinguishedName":"CN=Bob,DC=corp","onPremisesSecurityIdentifier":"S-1-5-21-1004336348-1177238915-682003330-512"}`},
+		{name: "SID", kind: KindUser, object: "bob@corp.test", spec: `{"addresses":["bob@corp.test"],"onPremisesSecurityIdentifier":"S-1-5-x"}`, fault: "spec.onPremisesSecurityIdentifier: \"S-1-5-x\" is no security identifier"},
 		{name: "group twice", kind: KindUser, object: "bob@corp.test", spec: `{"addresses":["bob@corp.test"],"groups":["a","a"]}`, fault: "spec.groups[1]"},
 	})
 }
@@ -175,6 +177,8 @@ func TestCertificateRequests(t *testing.T) {
 		{name: "country in words", spec: `{"certificateAuthority":"softca","subject":"CN={{UserName}},C=Germany"}`, fault: `spec.subject: C: "Germany" is not a country`},
 		{name: "long organization", spec: `{"certificateAuthority":"softca","subject":"CN={{UserName}},O=` + strings.Repeat("o", 70) + `"}`, fault: "spec.subject: O: value has 70 characters, at most 64"},
 		{name: "fixed values", spec: `{"certificateAuthority":"softca","subject":"CN={{UserName}},O=Corp,C=DE","subjectAlternativeNames":[{"type":"email","value":"helpdesk@corp.test"},{"type":"dns","value":"helpdesk"}]}`},
+		{name: "no value", spec: `{"certificateAuthority":"softca","subject":"CN={{AAD_Device_ID}}"}`, warning: "spec.subject: nothing gives the variable {{AAD_Device_ID}} a value yet"},
+		{name: "no value in a SAN", spec: request(`,"subjectAlternativeNames":[{"type":"dns","value":"{{fullyqualifieddomainname}}"}]`), warning: "spec.subjectAlternativeNames[0].value: nothing gives"},
 		{name: "fixed SAN", spec: request(`,"subjectAlternativeNames":[{"type":"email","value":"helpdesk"}]`), fault: `spec.subjectAlternativeNames[0].value: "helpdesk" is not a mail address`},
 		{name: "SAN type", spec: request(`,"subjectAlternativeNames":[{"type":"rfc822","value":"x"}]`), fault: "spec.subjectAlternativeNames[0].type"},
 		{name: "SAN value", spec: request(`,"subjectAlternativeNames":[{"type":"email","value":""}]`), fault: "spec.subjectAlternativeNames[0].value: is missing"},

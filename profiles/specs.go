@@ -31,6 +31,10 @@ type User struct {
 	Groups          []string `json:"groups,omitempty"`
 	// SAMAccountName is the user's name in the directory, for {{OnPremisesSamAccountName}} and usernameSource samAccountName.
 	SAMAccountName string `json:"samAccountName,omitempty"`
+	// OnPremisesDistinguishedName, OnPremisesSecurityIdentifier and Department are for the variables of these names.
+	OnPremisesDistinguishedName  string `json:"onPremisesDistinguishedName,omitempty"`
+	OnPremisesSecurityIdentifier string `json:"onPremisesSecurityIdentifier,omitempty"`
+	Department                   string `json:"department,omitempty"`
 }
 
 // Assignment gives profiles to users, groups, devices or everybody. Exclude wins over include.

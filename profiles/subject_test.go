@@ -63,7 +63,12 @@ func TestVariableNames(t *testing.T) {
 }
 
 func TestVarsFor(t *testing.T) {
-	v := VarsFor("alice@corp.test", &User{DisplayName: "Alice", Addresses: []string{"A@corp.test", "b@corp.test"}, SAMAccountName: "al"})
+	v := VarsFor("alice@corp.test", &User{DisplayName: "Alice", Addresses: []string{"A@corp.test", "b@corp.test"}, SAMAccountName: "al",
+		OnPremisesDistinguishedName: "CN=Alice,DC=corp", OnPremisesSecurityIdentifier: "S-1-5-21-1", Department: "Sales"})
+	got, err := Expand("{{OnPrem_Distinguished_Name}} {{OnPremisesSecurityIdentifier}} {{Department}}", v)
+	if err != nil || got != "CN=Alice,DC=corp S-1-5-21-1 Sales" {
+		t.Errorf("%q, %v", got, err)
+	}
 	if v.UserName != "Alice" || v.EmailAddress != "A@corp.test" || v.UserPrincipalName != "alice@corp.test" || v.OnPremisesSAMAccountName != "al" {
 		t.Errorf("%+v", v)
 	}

@@ -27,7 +27,8 @@ type Vars struct {
 
 // VarsFor are the variables that come from the user alone.
 func VarsFor(upn string, u *User) Vars {
-	v := Vars{UserName: u.DisplayName, UserPrincipalName: upn, OnPremisesSAMAccountName: u.SAMAccountName}
+	v := Vars{UserName: u.DisplayName, UserPrincipalName: upn, OnPremisesSAMAccountName: u.SAMAccountName,
+		OnPremisesDistinguishedName: u.OnPremisesDistinguishedName, OnPremisesSecurityID: u.OnPremisesSecurityIdentifier, Department: u.Department}
 	if len(u.Addresses) > 0 {
 		v.EmailAddress = u.Addresses[0]
 	}
@@ -120,6 +121,17 @@ func CheckTemplate(template string) error {
 		return "", nil
 	})
 	return err
+}
+
+// warnNoValue warns of variables of devices that no platform reports, so that every device would wait.
+func warnNoValue(r *report, field, template string) {
+	_, _ = expand(template, func(name string) (string, error) { // its faults are reported elsewhere
+		switch strings.ToLower(name) {
+		case "aad_device_id", "azureaddeviceid", "meid", "wifimacaddress", "fullyqualifieddomainname":
+			r.warn(field, "nothing gives the variable {{%s}} a value yet: every device would wait for it", name)
+		}
+		return "", nil
+	})
 }
 
 // hasVariables tells a template, right or wrong, from text that stays as it is.

@@ -35,14 +35,18 @@ type Change struct {
 
 // User is a person.
 type User struct {
-	ID              string    `json:"id" doc:"Random, never reused; owner of the user's escrow records"`
-	UPN             string    `json:"upn"`
-	DisplayName     string    `json:"displayName"`
-	Addresses       []string  `json:"addresses"`
-	FormerAddresses []string  `json:"formerAddresses,omitempty"`
-	Groups          []string  `json:"groups,omitempty"`
-	SAMAccountName  string    `json:"samAccountName,omitempty"`
-	CreatedAt       time.Time `json:"createdAt"`
+	ID              string   `json:"id" doc:"Random, never reused; owner of the user's escrow records"`
+	UPN             string   `json:"upn"`
+	DisplayName     string   `json:"displayName"`
+	Addresses       []string `json:"addresses"`
+	FormerAddresses []string `json:"formerAddresses,omitempty"`
+	Groups          []string `json:"groups,omitempty"`
+	SAMAccountName  string   `json:"samAccountName,omitempty"`
+	// The directory's names of the user, for variables.
+	OnPremisesDistinguishedName  string    `json:"onPremisesDistinguishedName,omitempty"`
+	OnPremisesSecurityIdentifier string    `json:"onPremisesSecurityIdentifier,omitempty"`
+	Department                   string    `json:"department,omitempty"`
+	CreatedAt                    time.Time `json:"createdAt"`
 }
 
 // Group is derived from the users that are in it.

@@ -34,7 +34,9 @@ func (s *Service) registerPeople(h huma.API) {
 
 func userOf(u model.User) api.User {
 	return api.User{ID: u.ID, UPN: u.UPN, DisplayName: u.Spec.DisplayName, Addresses: append([]string{}, u.Spec.Addresses...),
-		FormerAddresses: u.Spec.FormerAddresses, Groups: u.Spec.Groups, SAMAccountName: u.Spec.SAMAccountName, CreatedAt: u.CreatedAt}
+		FormerAddresses: u.Spec.FormerAddresses, Groups: u.Spec.Groups, SAMAccountName: u.Spec.SAMAccountName,
+		OnPremisesDistinguishedName: u.Spec.OnPremisesDistinguishedName, OnPremisesSecurityIdentifier: u.Spec.OnPremisesSecurityIdentifier,
+		Department: u.Spec.Department, CreatedAt: u.CreatedAt}
 }
 
 func (s *Service) users(ctx context.Context, in *pageInput) (*body[api.Page[api.User]], error) {
