@@ -195,8 +195,10 @@ func (w *Worker) prune() error {
 	return w.Journal.Compact()
 }
 
-// digestOf names what was asked for, so that a repeated intent cannot be bent.
+// digestOf names what was asked for, so that a repeated intent cannot be bent. When to renew and to revoke is no part of what
+// the certificate is, and an admin may change it while the job is under way.
 func digestOf(p link.IssueJob) (string, error) {
+	p.Request.RenewalThresholdPercentage, p.Request.RevokeOn = 0, nil
 	raw, err := json.Marshal(p)
 	if err != nil {
 		return "", fmt.Errorf("reading the intent: %w", err)

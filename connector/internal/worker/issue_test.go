@@ -12,6 +12,7 @@ import (
 	"github.com/waxseal/waxseal/connector/internal/keyring"
 	"github.com/waxseal/waxseal/internal/escrow"
 	"github.com/waxseal/waxseal/internal/link"
+	"github.com/waxseal/waxseal/profiles"
 )
 
 func TestIssueRepeated(t *testing.T) {
@@ -114,4 +115,23 @@ func (h *house) open(t *testing.T, r escrow.Record) (escrow.Secret, error) {
 		t.Fatal(err)
 	}
 	return k.OpenRecord(r)
+}
+
+// TestIssueAfterAnEdit: when to renew and to revoke may change while the job is under way; another name may not.
+func TestIssueAfterAnEdit(t *testing.T) {
+	h := newHouse(t)
+	p := issueJob(t, "intent-0000000000000001", "e1")
+	first, jobErr := do[link.IssueAnswer](t, h, "1", link.JobIssue, p)
+	if jobErr != nil {
+		t.Fatal(jobErr.Message)
+	}
+	p.Request.RenewalThresholdPercentage, p.Request.RevokeOn = 35, []profiles.Event{profiles.EventWipe}
+	again, jobErr := do[link.IssueAnswer](t, h, "2", link.JobIssue, p)
+	if jobErr != nil || !bytes.Equal(first.Certificate, again.Certificate) {
+		t.Errorf("%+v", jobErr)
+	}
+	p.Request.Template = "another"
+	if _, jobErr := do[link.IssueAnswer](t, h, "3", link.JobIssue, p); jobErr == nil || !strings.Contains(jobErr.Message, "another request") {
+		t.Errorf("another template: %+v", jobErr)
+	}
 }
