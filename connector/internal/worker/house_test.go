@@ -68,8 +68,11 @@ func newHouse(t *testing.T) *house {
 
 func (h *house) init(t *testing.T, dir string) setup.Outcome {
 	t.Helper()
-	out, err := setup.Init{Dir: dir, Server: h.server.URL, Name: filepath.Base(dir), Options: h.options, RecoveryOut: h.recovery,
-		Token: func() (string, error) { return "token-1", nil }}.Run(t.Context())
+	i := setup.Init{Dir: dir, Server: h.server.URL, Name: filepath.Base(dir), Options: h.options, Token: func() (string, error) { return "token-1", nil }}
+	if dir == h.dir { // the first one
+		i.RecoveryOut = h.recovery
+	}
+	out, err := i.Run(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
