@@ -111,6 +111,7 @@ const (
 // Types of alerts (Meta/Type).
 const (
 	TypeLoginStatus = "com.microsoft/MDM/LoginStatus"
+	TypeSyncType    = "com.microsoft.mdm.synctype" // MS-MDM, SyncType alert
 	TypeUnenroll    = "com.microsoft:mdm.unenrollment.userrequest"
 	TypeSCEPResult  = "com.microsoft:mdm.SCEPcertinstall.result"
 )

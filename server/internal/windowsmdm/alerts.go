@@ -9,8 +9,10 @@ import (
 
 // heard is what a message says besides answers.
 type heard struct {
-	// login is the LoginStatus: "user", "others" or "none"; empty: not said.
+	// login is the LoginStatus: "user", "others" or "none"; empty: not said. In a session that takes the device's part
+	// alone it is "none", whoever is logged on: what is the user's would get 405.
 	login      string
+	deviceOnly bool
 	unenrolled bool // the user, or we, ended the enrolment
 	aborted    bool
 }
@@ -27,6 +29,9 @@ func hear(msg *syncml.Message) heard {
 			h.event(c.Data, i)
 		}
 	}
+	if h.deviceOnly {
+		h.login = "none"
+	}
 	return h
 }
 
@@ -36,6 +41,8 @@ func (h *heard) event(code string, i syncml.Item) {
 		if login := strings.ToLower(strings.TrimSpace(i.Data)); login == "user" || login == "others" || login == "none" {
 			h.login = login
 		}
+	case code == syncml.AlertClientEvent && strings.EqualFold(i.Type, syncml.TypeSyncType):
+		h.deviceOnly = h.deviceOnly || strings.EqualFold(strings.TrimSpace(i.Data), "device")
 	case code == syncml.AlertGeneric && strings.EqualFold(i.Type, syncml.TypeUnenroll):
 		h.unenrolled = true
 	}
